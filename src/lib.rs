@@ -1,0 +1,6 @@
+//! firedrill evacuates a region of a Kubernetes fleet: on a calendar as a drill with real traffic, and for real when the
+//! region fails. This page is the map of the house; the lowest floor comes first.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+pub mod claim;
+pub mod terms;
