@@ -2,5 +2,6 @@
 //! region fails. This page is the map of the house; the lowest floor comes first.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+pub mod api;
 pub mod claim;
 pub mod terms;
