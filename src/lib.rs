@@ -4,4 +4,6 @@
 
 pub mod api;
 pub mod claim;
+pub mod dialect;
 pub mod terms;
+pub mod world;

@@ -1,0 +1,4 @@
+//! How foreign kinds say it, a folder per family. Pure.
+
+pub mod size;
+pub mod traffic;

@@ -1,0 +1,4 @@
+//! Shares of a route.
+
+/// Gateway API `HTTPRoute`.
+pub mod http_route;
