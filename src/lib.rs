@@ -2,8 +2,15 @@
 //! region fails. This page is the map of the house; the lowest floor comes first.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+pub mod terms;
+
 pub mod api;
 pub mod claim;
-pub mod dialect;
-pub mod terms;
+
 pub mod world;
+
+pub mod dialect;
+
+pub mod check;
+
+pub mod decide;

@@ -1,0 +1,623 @@
+use super::contract::{Contract, Step, Work};
+use super::gate::{elapsed, judge};
+use super::phase::{Event, transition};
+use super::step::{Stride, View, stride};
+use super::verdict;
+use crate::api::{
+    Basis, ContractRef, Contention, Control, Direction, DrillStatus, Failback, Finding, Hold, HoldReason, Intent, Phase, Return,
+    StepState, StepStatus, Verdict, Why,
+};
+use crate::claim::{self, Conflict, Write};
+use crate::dialect::size;
+use crate::terms::{ClusterUid, Json, Kind, Object, Target, Term, Timestamp, Version};
+use crate::world::{List, Needs, World};
+use chrono::TimeDelta;
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How often an acting drill looks again: what a gate's abort may lose on top of the gate's own interval is this and one look.
+const TICK: TimeDelta = TimeDelta::milliseconds(500);
+/// How long the way back waits for a region that cannot be reached, counted from its begin, before the rest becomes debts: long
+/// enough for a control plane's restart, short enough that nobody waits for a lost region.
+const WAY_BACK: TimeDelta = TimeDelta::minutes(15);
+
+/// What people and the API server say about a drill, beside its status.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Orders {
+    /// What a person wants.
+    pub control: Control,
+    /// The object is being deleted.
+    pub deleted: bool,
+    /// The finalizer is on it.
+    pub finalizer: bool,
+    /// The spec's generation.
+    pub generation: i64,
+}
+
+/// Where the contract is stored, and the lock beside it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored {
+    /// The operator's namespace, on the hub and in every region.
+    pub namespace: String,
+    /// The `ConfigMap`'s name.
+    pub name: String,
+    /// Uids of drills that exist: a lock held by any other is free.
+    pub drills: BTreeSet<String>,
+}
+
+/// Effects of one decision are independent of each other: any order, any subset, at most one write per object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// A guarded write to an object that is not ours.
+    Write(Write),
+    /// An own object is made.
+    Create(Target, Json),
+    /// An own object is replaced, guarded by the resourceVersion in it.
+    Replace(Target, Json),
+    /// An own object is deleted, guarded by its uid.
+    Delete(Target, Version),
+    /// The drill's finalizer is put on (true) or taken off.
+    Finalizer(bool),
+}
+
+/// The whole answer: commit `progress`, then perform `effects` in any order, then sleep until `wake` or a change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// What is stored.
+    pub progress: DrillStatus,
+    /// What is done then.
+    pub effects: Vec<Effect>,
+    /// When to look again at the latest; `None` if nothing is left to do.
+    pub wake: Option<Timestamp>,
+}
+
+impl Stored {
+    fn lock(&self, contract: &Contract) -> Target {
+        self.own(&contract.hub, Kind::Lease, "firedrill-drill")
+    }
+
+    fn copy(&self, cluster: &ClusterUid) -> Target {
+        self.own(cluster, Kind::ConfigMap, &self.name)
+    }
+
+    fn own(&self, cluster: &ClusterUid, kind: Kind, name: &str) -> Target {
+        Target { cluster: cluster.clone(), kind, namespace: Some(self.namespace.clone()), name: name.to_owned() }
+    }
+}
+
+/// What the next decision about an acting drill has to look at.
+#[must_use]
+pub fn needs(contract: &Contract, stored: &Stored, progress: &DrillStatus) -> Needs {
+    let mut needs = Needs::default();
+    needs.objects.insert(stored.lock(contract));
+    needs.objects.extend(contract.copies().iter().map(|cluster| stored.copy(cluster)));
+    for cluster in contract.regions.values() {
+        needs.lists.extend(size::lists(cluster, &contract.namespaces, false));
+        if progress.phase == Phase::Returning {
+            needs.lists.extend(replica_sets(contract, cluster));
+        }
+    }
+    for step in &contract.steps {
+        match &step.work {
+            Work::Headroom(_) => {}
+            Work::Cordon(nodes) => needs
+                .lists
+                .extend(nodes.iter().map(|node| List { cluster: node.cluster.clone(), kind: Kind::Node, namespace: None })),
+            Work::Traffic(traffic) => {
+                for route in &traffic.routes {
+                    needs.objects.insert(route.target.clone());
+                    needs.queries.extend(route.confirm.iter().flat_map(|c| contract.request_queries(c)).map(|(_, query)| query));
+                }
+            }
+        }
+    }
+    needs.queries.extend(contract.gates.iter().flat_map(|gate| contract.gate_queries(gate)).map(|(_, query)| query));
+    needs
+}
+
+fn replica_sets(contract: &Contract, cluster: &ClusterUid) -> Vec<List> {
+    let list = |namespace: &String| List { cluster: cluster.clone(), kind: Kind::ReplicaSet, namespace: Some(namespace.clone()) };
+    contract.namespaces.iter().map(list).collect()
+}
+
+/// A drill that is not run, and why.
+#[must_use]
+pub fn refuse(progress: &DrillStatus, orders: &Orders, findings: Vec<Finding>, now: Timestamp) -> DrillStatus {
+    let mut next = progress.clone();
+    next.findings = findings;
+    if let Ok(phase) = transition(progress.phase, Event::Refused) {
+        enter(&mut next, phase, now);
+    }
+    next.verdict = Some(Verdict::Refused);
+    next.reasons = next.findings.iter().take(16).map(|finding| finding.message.clone()).collect();
+    next.message = format!("refused: {}", next.reasons.first().map_or("", String::as_str));
+    verdict::conditions(&mut next, orders.generation, now);
+    next
+}
+
+/// What follows from the world for an acting drill.
+#[must_use]
+pub fn decide(
+    contract: &Contract,
+    stored: &Stored,
+    orders: &Orders,
+    progress: &DrillStatus,
+    world: &World,
+    now: Timestamp,
+    term: Term,
+) -> Decision {
+    let mut next = progress.clone();
+    next.format = 1;
+    next.term = term.0;
+    next.debts.clear();
+    let unsettled = settle(&mut next, world);
+    let (streaks, signal) = judge(contract, &progress.streaks, world, now);
+    next.streaks = streaks;
+    if signal.green() {
+        next.times.green.get_or_insert(now);
+    } else {
+        next.times.green = None;
+    }
+
+    if let Some((way, why, message)) = asked_back(contract, orders, &next, signal.abort.as_ref(), now) {
+        go_back(&mut next, way, why, &message, now);
+    }
+    let mut effects = Vec::new();
+    let mut hold = None;
+    let mut foreign: BTreeSet<Conflict> = BTreeSet::new();
+    let paused = orders.control == Control::Pause && next.way_back != Some(Return::Abort);
+    match next.phase {
+        Phase::Checking => {
+            effects = prepare(contract, stored, orders, world, &mut hold);
+            if effects.is_empty() && hold.is_none() {
+                advance(&mut next, Event::Ready, now);
+            }
+        }
+        Phase::Evacuating | Phase::Evacuated | Phase::Returning if paused => {
+            hold = Some((HoldReason::Paused, "a person set control: Pause".to_owned()));
+        }
+        Phase::Evacuating | Phase::Evacuated | Phase::Returning => {
+            let strides = walk(contract, &mut next, &signal, world, now, term);
+            foreign.extend(strides.iter().flat_map(|stride| stride.conflicts.iter().cloned()));
+            let contended = !foreign.is_empty() && next.phase != Phase::Returning;
+            if contended && contract.limits.contention == Contention::Abort {
+                let first = foreign.first().map(describe).unwrap_or_default();
+                go_back(&mut next, Return::Abort, Why::Contention, &first, now);
+                // What was to be written outwards is not; the next look begins the way back.
+            } else {
+                hold = strides.iter().find_map(|stride| stride.hold.clone());
+                if contended {
+                    hold = foreign.first().map(|conflict| (HoldReason::Contention, describe(conflict)));
+                }
+                effects.extend(strides.iter().flat_map(|stride| stride.writes.iter().cloned()).map(Effect::Write));
+            }
+            if hold.is_none() && matches!(next.phase, Phase::Evacuating | Phase::Evacuated) {
+                hold.clone_from(&signal.hold);
+            }
+            measure(contract, &mut next, &strides, now);
+            let debts: BTreeSet<String> = strides.iter().flat_map(|stride| &stride.debts).map(|target| place(contract, target)).collect();
+            next.debts = debts.into_iter().take(128).collect();
+        }
+        Phase::Pending | Phase::Done => {}
+    }
+    if next.phase == Phase::Evacuating && all(&next, contract, Direction::Out) {
+        advance(&mut next, Event::AllOut, now);
+    }
+    if next.phase == Phase::Returning {
+        next.conflicts = union(&next.conflicts, foreign.iter().map(describe));
+        finish(contract, stored, world, &mut next, &mut effects, &mut hold, now);
+    }
+    stamps(contract, &unsettled, &mut effects, world, term);
+    next.open.extend(effects.iter().filter_map(|effect| match effect {
+        Effect::Write(write) => Some(Intent {
+            target: write.target.to_string(),
+            uid: write.version.uid.clone(),
+            resource_version: write.version.resource.clone(),
+        }),
+        Effect::Create(..) | Effect::Replace(..) | Effect::Delete(..) | Effect::Finalizer(_) => None,
+    }));
+    next.open.sort();
+    next.open.dedup_by(|one, two| one.target == two.target);
+    next.hold = hold.map(|(reason, message)| {
+        let since = progress.hold.as_ref().filter(|before| before.reason == reason).map_or(now, |before| before.since);
+        Hold { reason, message: message.chars().take(1024).collect(), since }
+    });
+    next.message = summary(contract, &next);
+    verdict::conditions(&mut next, orders.generation, now);
+    let wake = (next.phase != Phase::Done).then(|| now + TICK);
+    Decision { progress: next, effects, wake }
+}
+
+/// Drops the intents that can never land any more; returns the targets of those that still may.
+fn settle(next: &mut DrillStatus, world: &World) -> BTreeSet<Target> {
+    let mut unsettled = BTreeSet::new();
+    next.open.retain(|intent| {
+        let Ok(target) = serde_json::from_value::<Target>(Json::from(intent.target.clone())) else { return false };
+        let stands = match world.object(&target) {
+            Ok(None) => return false,
+            Ok(Some(object)) => object.uid() == intent.uid && object.resource_version() == intent.resource_version,
+            Err(_) => true,
+        };
+        if stands {
+            unsettled.insert(target);
+        }
+        stands
+    });
+    unsettled
+}
+
+/// Whoever's request may still be under way: the version is moved, by a write of this decision or by a stamp, so that it can
+/// never land.
+fn stamps(contract: &Contract, unsettled: &BTreeSet<Target>, effects: &mut Vec<Effect>, world: &World, term: Term) {
+    for target in unsettled {
+        if effects.iter().any(|effect| matches!(effect, Effect::Write(write) if write.target == *target)) {
+            continue;
+        }
+        if let Ok(Some(object)) = world.object(target)
+            && let Ok(write) = claim::stamp(object, target, &contract.drill, term)
+        {
+            effects.push(Effect::Write(write));
+        }
+    }
+}
+
+fn asked_back(
+    contract: &Contract,
+    orders: &Orders,
+    next: &DrillStatus,
+    gate: Option<&String>,
+    now: Timestamp,
+) -> Option<(Return, Why, String)> {
+    if next.phase == Phase::Done || next.way_back == Some(Return::Abort) {
+        return None;
+    }
+    let acting = matches!(next.phase, Phase::Evacuating | Phase::Evacuated);
+    let deadline = contract.limits.declared + TimeDelta::from_std(contract.limits.deadline).unwrap_or(TimeDelta::MAX);
+    if orders.deleted {
+        Some((Return::Abort, Why::Deleted, "the drill was deleted".to_owned()))
+    } else if orders.control == Control::Abort {
+        Some((Return::Abort, Why::Person, "a person set control: Abort".to_owned()))
+    } else if now >= deadline {
+        Some((Return::Abort, Why::Deadline, format!("its deadline of {} passed", verdict::go_duration(contract.limits.deadline))))
+    } else if let (Some(message), true) = (gate, acting) {
+        Some((Return::Abort, Why::Gate, message.clone()))
+    } else if orders.control == Control::Failback && acting {
+        Some((Return::Failback, Why::Person, "a person set control: Failback".to_owned()))
+    } else if next.phase == Phase::Evacuated && contract.limits.failback == Failback::AfterSoak && soaked(contract, next, now) {
+        Some((Return::Failback, Why::SoakOver, format!("soaked for {}", verdict::go_duration(contract.limits.soak))))
+    } else {
+        None
+    }
+}
+
+fn soaked(contract: &Contract, next: &DrillStatus, now: Timestamp) -> bool {
+    match (next.times.healthy, next.times.evacuated) {
+        (Some(healthy), Some(evacuated)) => elapsed(healthy.max(evacuated), now) >= contract.limits.soak,
+        _ => false,
+    }
+}
+
+fn go_back(next: &mut DrillStatus, way: Return, why: Why, message: &str, now: Timestamp) {
+    next.way_back = Some(way);
+    next.why = Some(why);
+    next.why_message = message.chars().take(1024).collect();
+    next.times.returning.get_or_insert(now);
+    if next.phase != Phase::Returning {
+        advance(next, Event::ReturnAsked, now);
+    }
+}
+
+fn advance(next: &mut DrillStatus, event: Event, now: Timestamp) {
+    // An event is raised only in a phase that knows it; the machine's own tests hold the list.
+    if let Ok(phase) = transition(next.phase, event) {
+        enter(next, phase, now);
+    }
+}
+
+fn enter(next: &mut DrillStatus, phase: Phase, now: Timestamp) {
+    next.phase = phase;
+    next.since = Some(now);
+    match phase {
+        Phase::Evacuating => next.times.evacuating = Some(now),
+        Phase::Evacuated => next.times.evacuated = Some(now),
+        Phase::Done => next.times.done = Some(now),
+        Phase::Pending | Phase::Checking | Phase::Returning => {}
+    }
+}
+
+/// Before anything foreign is written: the finalizer, the lock, and a copy of the contract in every region.
+fn prepare(
+    contract: &Contract,
+    stored: &Stored,
+    orders: &Orders,
+    world: &World,
+    hold: &mut Option<(HoldReason, String)>,
+) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    if !orders.finalizer {
+        effects.push(Effect::Finalizer(true));
+    }
+    let lock = stored.lock(contract);
+    match world.object(&lock) {
+        Err(blind) => *hold = Some((HoldReason::Unreachable, format!("the drill lock {blind}"))),
+        Ok(None) => effects.push(Effect::Create(lock.clone(), lease(stored, Some(contract)))),
+        Ok(Some(lease)) => match lease.text("/spec/holderIdentity") {
+            holder if holder == contract.drill.uid => {}
+            holder if holder.is_empty() || !stored.drills.contains(holder) => {
+                effects.push(Effect::Replace(lock, held_by(lease, Some(&contract.drill.uid))));
+            }
+            holder => *hold = Some((HoldReason::Unreachable, format!("drill {holder} acts; one at a time"))),
+        },
+    }
+    for cluster in contract.copies() {
+        let target = stored.copy(&cluster);
+        match world.object(&target) {
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                let body = copy(contract, stored);
+                effects.push(Effect::Create(target, body));
+            }
+            Err(blind) => *hold = Some((HoldReason::RegionBlind, format!("the contract's copy in {}: {blind}", place(contract, &target)))),
+        }
+    }
+    effects
+}
+
+fn lease(stored: &Stored, contract: Option<&Contract>) -> Json {
+    json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"name": "firedrill-drill", "namespace": stored.namespace},
+        "spec": {"holderIdentity": contract.map(|contract| contract.drill.uid.clone())},
+    })
+}
+
+fn held_by(lease: &Object, holder: Option<&str>) -> Json {
+    let mut body = lease.json().clone();
+    if let Some(spec) = body.get_mut("spec").and_then(Json::as_object_mut) {
+        match holder {
+            Some(holder) => spec.insert("holderIdentity".into(), holder.into()),
+            None => spec.remove("holderIdentity"),
+        };
+    }
+    body
+}
+
+/// The contract as an immutable `ConfigMap`, the same on the hub and in every region.
+pub(super) fn copy(contract: &Contract, stored: &Stored) -> Json {
+    let text = serde_json::to_value(contract).map(|json| json.to_string()).unwrap_or_default();
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "immutable": true,
+        "metadata": {
+            "name": stored.name, "namespace": stored.namespace,
+            "labels": {"app.kubernetes.io/managed-by": "firedrill", claim::LABEL: contract.drill.uid},
+        },
+        "data": {"contract": text},
+    })
+}
+
+/// Every step whose turn it is takes one stride.
+fn walk(
+    contract: &Contract,
+    next: &mut DrillStatus,
+    signal: &super::gate::Signal,
+    world: &World,
+    now: Timestamp,
+    term: Term,
+) -> Vec<Stride> {
+    let direction = if next.phase == Phase::Returning { Direction::Back } else { Direction::Out };
+    let view = View { contract, world, now, term, direction, quick: next.way_back == Some(Return::Abort), signal };
+    let done: BTreeSet<&str> = next
+        .steps
+        .iter()
+        .filter(|step| step.direction == direction && step.state == StepState::Done)
+        .map(|step| step.name.as_str())
+        .collect();
+    let turn = |step: &Step| {
+        let before = if direction == Direction::Out { &step.after } else { &step.after_back };
+        before.iter().all(|name| done.contains(name.as_str()))
+    };
+    let mut statuses: BTreeMap<String, StepStatus> = next.steps.iter().map(|step| (step.name.clone(), step.clone())).collect();
+    let mut strides = Vec::new();
+    for step in &contract.steps {
+        let fresh = || StepStatus {
+            name: step.name.clone(),
+            direction,
+            state: StepState::Waiting,
+            message: String::new(),
+            level: None,
+            done: None,
+        };
+        let before = statuses.remove(&step.name).unwrap_or_else(fresh);
+        if turn(step) {
+            strides.push(stride(step, &before, &view));
+            statuses.extend(strides.last().map(|stride| (step.name.clone(), stride.status.clone())));
+        } else {
+            statuses.insert(step.name.clone(), before);
+        }
+    }
+    next.steps = contract.steps.iter().filter_map(|step| statuses.remove(&step.name)).collect();
+    strides
+}
+
+fn is_back(step: &StepStatus) -> bool {
+    step.direction == Direction::Back && step.state == StepState::Done
+}
+
+fn all(next: &DrillStatus, contract: &Contract, direction: Direction) -> bool {
+    next.steps.len() == contract.steps.len()
+        && next.steps.iter().all(|step| step.direction == direction && step.state == StepState::Done)
+}
+
+/// Health: the first instant after which all gates stayed green for `stableFor` and the region had no request over two windows.
+fn measure(contract: &Contract, next: &mut DrillStatus, strides: &[Stride], now: Timestamp) {
+    let fewest = strides.iter().filter_map(|stride| stride.requests).min();
+    next.fewest_requests = match (next.fewest_requests, fewest) {
+        (Some(one), Some(two)) => Some(one.min(two)),
+        (one, two) => one.or(two),
+    };
+    if next.times.healthy.is_some() || !matches!(next.phase, Phase::Evacuating | Phase::Evacuated) {
+        return;
+    }
+    let Some((since, basis)) = strides.iter().find_map(|stride| stride.quiet) else { return };
+    next.basis = Some(basis);
+    let Some(green) = next.times.green else { return };
+    // The reading at `since` looks back over one window; the second one must have passed as quietly.
+    let window = contract
+        .steps
+        .iter()
+        .filter_map(|step| if let Work::Traffic(traffic) = &step.work { Some(traffic) } else { None })
+        .flat_map(|traffic| &traffic.routes)
+        .map(|route| route.confirm.as_ref().map_or(route.convergence, |confirm| confirm.window))
+        .max()
+        .unwrap_or_default();
+    let quiet_enough = basis == Basis::Assumed || elapsed(since, now) >= window;
+    if quiet_enough && elapsed(green, now) >= contract.limits.stable_for {
+        next.times.healthy = Some(since.max(green));
+        next.time_to_healthy = Some(verdict::go_duration(elapsed(contract.limits.declared, since.max(green))));
+    }
+}
+
+/// The end of the way back: dead copies of claims, copies of the contract, the lock; then it is over.
+fn finish(
+    contract: &Contract,
+    stored: &Stored,
+    world: &World,
+    next: &mut DrillStatus,
+    effects: &mut Vec<Effect>,
+    hold: &mut Option<(HoldReason, String)>,
+    now: Timestamp,
+) {
+    // A drill that goes back before its first step has none.
+    let back = next.steps.is_empty() || all(next, contract, Direction::Back);
+    let late = next.times.returning.is_some_and(|begun| now >= begun + WAY_BACK);
+    let blind: BTreeSet<ClusterUid> = contract.regions.values().filter(|uid| world.blind(uid).is_some()).cloned().collect();
+    let given_up = late && !blind.is_empty() && effects.is_empty();
+    if !(back || given_up) {
+        return;
+    }
+    let mut debts: BTreeSet<String> = next.debts.iter().cloned().collect();
+    if !back {
+        let open = contract.steps.iter().filter(|step| !next.steps.iter().any(|status| status.name == step.name && is_back(status)));
+        debts.extend(open.flat_map(|step| contract.changes(step, 100, 0)).map(|(target, _)| place(contract, &target)));
+    }
+    let mut unpaid = false;
+    for cluster in contract.regions.values() {
+        if blind.contains(cluster) {
+            unpaid = true;
+            debts.insert(format!("{}: claims and the contract's copy there were not seen to be gone", named(contract, cluster)));
+            continue;
+        }
+        for list in replica_sets(contract, cluster) {
+            for object in world.list(&list).unwrap_or_default() {
+                let target =
+                    Target { cluster: cluster.clone(), kind: Kind::ReplicaSet, namespace: list.namespace.clone(), name: object.name().into() };
+                if let Ok(Some(write)) = claim::strip(object, &target) {
+                    effects.push(Effect::Write(write));
+                }
+            }
+            if let Err(blind) = world.list(&list) {
+                *hold = Some((HoldReason::Unreachable, format!("ReplicaSets in {}: {blind}", named(contract, cluster))));
+                return;
+            }
+        }
+    }
+    let waits_for_region = unpaid && !late;
+    if waits_for_region {
+        *hold = Some((HoldReason::Unreachable, debts.first().cloned().unwrap_or_default()));
+        return;
+    }
+    if !effects.is_empty() || next.open.iter().any(|intent| !lost(intent, &blind)) {
+        return;
+    }
+    // A claim speaks only while its contract exists: where something is still owed, the copies stay.
+    for cluster in if debts.is_empty() { contract.copies() } else { BTreeSet::new() } {
+        let target = stored.copy(&cluster);
+        if let Ok(Some(object)) = world.object(&target) {
+            effects.push(Effect::Delete(target, Version::of(object)));
+        }
+    }
+    let lock = stored.lock(contract);
+    match world.object(&lock) {
+        Ok(Some(lease)) if lease.text("/spec/holderIdentity") == contract.drill.uid => {
+            effects.push(Effect::Replace(lock, held_by(lease, None)));
+        }
+        Ok(_) => {}
+        Err(blind) => *hold = Some((HoldReason::Unreachable, format!("the drill lock {blind}"))),
+    }
+    if effects.is_empty() && hold.is_none() {
+        next.debts = debts.into_iter().take(128).collect();
+        next.open.clear();
+        let (verdict, reasons) = verdict::verdict(contract, next);
+        next.verdict = Some(verdict);
+        next.reasons = reasons;
+        advance(next, Event::AllBack, now);
+    }
+}
+
+fn lost(intent: &Intent, blind: &BTreeSet<ClusterUid>) -> bool {
+    blind.iter().any(|cluster| intent.target.starts_with(&format!("{cluster}/")))
+}
+
+fn named(contract: &Contract, cluster: &ClusterUid) -> String {
+    contract.region_of(cluster).map_or_else(|| "the hub".to_owned(), ToString::to_string)
+}
+
+fn place(contract: &Contract, target: &Target) -> String {
+    format!("{}: {}", named(contract, &target.cluster), target.label())
+}
+
+fn describe(conflict: &Conflict) -> String {
+    let or_absent = |text: &str| if text.is_empty() { "absent".to_owned() } else { text.to_owned() };
+    let object = conflict.target.label();
+    match (conflict.spot.as_str(), conflict.found.as_str()) {
+        ("metadata.uid", "") => format!("{object} was deleted by somebody else ({} was ours)", conflict.ours),
+        ("metadata.uid", _) => format!("{object} was deleted and made anew by somebody else; it is left as it is"),
+        (spot, found) => format!(
+            "{object}: {spot} is {}, somebody else's; it was {} before and {} by this drill; it is left as it is",
+            or_absent(found),
+            or_absent(&conflict.was),
+            or_absent(&conflict.ours)
+        ),
+    }
+}
+
+fn union(before: &[String], more: impl Iterator<Item = String>) -> Vec<String> {
+    let all: BTreeSet<String> = before.iter().cloned().chain(more).collect();
+    all.into_iter().take(64).collect()
+}
+
+fn summary(contract: &Contract, next: &DrillStatus) -> String {
+    let leaving = &contract.leaving;
+    let moved = next.steps.iter().find_map(|step| step.level).map_or(0, |level| level.moved_percent);
+    let text = match next.phase {
+        Phase::Pending => "waiting for its start".to_owned(),
+        Phase::Checking => "storing the contract".to_owned(),
+        Phase::Evacuating => format!("evacuating {leaving}, {moved} % moved"),
+        Phase::Evacuated if next.times.healthy.is_none() => format!("{leaving} is evacuated, waiting to be healthy"),
+        Phase::Evacuated => format!("{leaving} is evacuated, soaking"),
+        Phase::Returning => format!("{leaving} returns, {moved} % still moved: {}", next.why_message),
+        Phase::Done => next.reasons.first().cloned().unwrap_or_default(),
+    };
+    match &next.hold {
+        Some(hold) => format!("{text}; holds: {}", hold.message),
+        None => text,
+    }
+}
+
+/// The reference to a contract that is stored.
+impl ContractRef {
+    /// For the contract with this hash of the drill with this uid.
+    #[must_use]
+    pub fn new(uid: &str, hash: &str) -> Self {
+        let short = |text: &str| text.chars().filter(char::is_ascii_alphanumeric).take(10).collect::<String>();
+        Self { hash: hash.to_owned(), config_map: format!("firedrill-{}-{}", short(uid), short(hash)) }
+    }
+}
+
+impl Stored {
+    /// The body of the stored contract.
+    #[must_use]
+    pub fn body(&self, contract: &Contract) -> Json {
+        copy(contract, self)
+    }
+}

@@ -1,0 +1,19 @@
+//! Deciding, purely: no client, no clock, no chance.
+//!
+//! [`needs`] says what to look at, [`decide`] what follows from it; before there is a contract, [`needs_accept`], [`accept`] and
+//! [`seal`] do the same for a drill that applies to be run.
+
+mod accept;
+mod contract;
+mod drill;
+mod gate;
+mod phase;
+mod step;
+mod verdict;
+
+pub use accept::{Application, RegionFacts, RouteFacts, accept, first_writes, needs_accept, seal};
+pub use contract::{Confirmation, Contract, ContractError, Limits, Replicas, Route, Size, Step, Traffic, Work, hash};
+pub use drill::{Decision, Effect, Orders, Stored, decide, needs, refuse};
+pub use gate::{Colour, colour};
+pub use phase::{Event, IllegalTransition, transition};
+pub use verdict::{conditions, go_duration};
