@@ -14,3 +14,12 @@ pub mod dialect;
 pub mod check;
 
 pub mod decide;
+
+pub mod seam;
+
+pub mod cluster;
+pub mod probe;
+
+pub mod observe;
+
+pub mod sim;

@@ -3,7 +3,7 @@ use super::contract::{
 };
 use super::gate::{Colour, colour};
 use crate::api::{
-    Cordon, DrillSpec, EvacuationPlanSpec, Finding, Mode, NoData, PaceStep, Severity, TrafficRouteSpec,
+    ClusterRef, Cordon, DrillSpec, EvacuationPlanSpec, Finding, Mode, NoData, PaceStep, Severity, TrafficRouteSpec,
 };
 use crate::check::capacity::{self, Site};
 use crate::check::{blocker, warning, writable};
@@ -44,6 +44,8 @@ pub struct Application {
 /// A region as the hub knows it.
 #[derive(Clone, Debug)]
 pub struct RegionFacts {
+    /// How its cluster is reached.
+    pub access: ClusterRef,
     /// Its cluster, once reached.
     pub cluster: Option<ClusterUid>,
     /// Why it is not ready; empty if it is.
@@ -190,7 +192,7 @@ fn parse(application: &Application, now: Timestamp) -> Result<Parsed<'_>, Vec<Fi
         let known = RegionName::try_from(name.as_str()).ok().and_then(|name| Some((name.clone(), application.regions.get(&name)?)));
         match known {
             None => block("Region", name, format!("there is no Region {name}"), "Create it, or correct the plan's regions."),
-            Some((region, RegionFacts { cluster: Some(cluster), problem })) if problem.is_empty() => {
+            Some((region, RegionFacts { cluster: Some(cluster), problem, .. })) if problem.is_empty() => {
                 if let Some((other, _)) = regions.iter().find(|(_, uid)| *uid == cluster) {
                     let message = format!("regions {other} and {region} are on the same cluster");
                     block("Region", name, message, "Give each region its own cluster.");
@@ -272,6 +274,12 @@ fn bare(application: &Application, parsed: &Parsed<'_>) -> Result<Contract, Vec<
         leaving: parsed.leaving.clone(),
         hub: application.hub.clone(),
         regions: parsed.regions.clone(),
+        access: application
+            .regions
+            .iter()
+            .filter(|(region, _)| parsed.regions.contains_key(region))
+            .map(|(region, facts)| (region.clone(), facts.access.clone()))
+            .collect(),
         namespaces: plan.namespaces.clone(),
         split: BTreeMap::new(),
         steps: Vec::new(),

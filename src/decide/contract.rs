@@ -1,4 +1,4 @@
-use crate::api::{Contention, Failback, Gate, Mode, Scenario};
+use crate::api::{ClusterRef, Contention, Failback, Gate, Mode, Scenario};
 use crate::claim::{Change, Taken};
 use crate::dialect::traffic::http_route::Rule;
 use crate::terms::{ClusterUid, Json, Owner, RegionName, Segment, Spot, Target, Timestamp, digest};
@@ -31,6 +31,8 @@ pub struct Contract {
     pub hub: ClusterUid,
     /// Every region's cluster.
     pub regions: BTreeMap<RegionName, ClusterUid>,
+    /// How every region's cluster is reached, so that a later edit or deletion of a Region does not touch a running drill.
+    pub access: BTreeMap<RegionName, ClusterRef>,
     /// The plan's namespaces.
     pub namespaces: Vec<String>,
     /// How the leaving share is dealt out to the survivors: parts of their sum.

@@ -63,10 +63,7 @@ pub(super) fn judge(contract: &Contract, streaks: &[Streak], world: &World, now:
             let key = region.as_ref().map_or_else(|| gate.name.clone(), |region| format!("{}@{region}", gate.name));
             let before = streaks.iter().find(|streak| streak.gate == key);
             let (message, red) = match (colour(gate, &world.reading(&query)), gate.no_data.unwrap_or_default()) {
-                (Colour::Green, _) | (Colour::Unknown(_), NoData::Ignore) => {
-                    counted.push(Streak { gate: key, red: 0, last: now });
-                    continue;
-                }
+                (Colour::Green, _) | (Colour::Unknown(_), NoData::Ignore) => continue,
                 (Colour::Unknown(message), NoData::Hold) => (message, false),
                 (Colour::Red(message) | Colour::Unknown(message), _) => (message, true),
             };

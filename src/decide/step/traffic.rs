@@ -197,7 +197,7 @@ fn agreement(
             Agreement::Assumed(requests) => {
                 let left = route.convergence.saturating_sub(elapsed(standing, view.now));
                 if !left.is_zero() && level.moved_percent > 0 {
-                    return Err(format!("{}: convergence is waited out for {} s more", route.target.label(), left.as_secs()));
+                    return Err(format!("{}: its convergence of {} s is waited out", route.target.label(), route.convergence.as_secs()));
                 }
                 basis = Basis::Assumed;
                 requests

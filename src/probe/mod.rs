@@ -1,0 +1,4 @@
+//! Eyes beyond API servers.
+
+/// Prometheus, by its HTTP API.
+pub mod prometheus;

@@ -1,0 +1,69 @@
+use serde_json::Value;
+
+use super::json::{at, items, members};
+use super::kind::Kind;
+use super::refusal::Refusal;
+
+/// Annotations of one object together, keys and values: the real server's limit, which claims have to respect.
+const ANNOTATIONS: usize = 262_144;
+
+/// The rules of validation that the operator can run into with objects it writes; the schemas of the kinds are not among them.
+pub(crate) fn check(kind: &Kind, name: &str, old: Option<&Value>, new: &Value) -> Result<(), Refusal> {
+    let invalid = |field: &str, what: String| Err(Refusal::invalid(kind, name, field, &what));
+    let meta = at(new, "metadata");
+    if name.len() > 253 || !name.split('.').all(is_label) {
+        let what = format!(
+            "Invalid value: \"{name}\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.'"
+        );
+        return invalid("metadata.name", what);
+    }
+    let annotations = members(meta, "annotations");
+    if annotations.map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)).sum::<usize>() > ANNOTATIONS {
+        return invalid("metadata.annotations", format!("Too long: may not be more than {ANNOTATIONS} bytes"));
+    }
+    for field in ["annotations", "labels"] {
+        for (key, value) in members(meta, field) {
+            let Some(value) = value.as_str() else {
+                return invalid(&format!("metadata.{field}"), format!("Invalid value: \"{key}\": must be a string"));
+            };
+            if field == "labels" && !is_label_value(value) {
+                return invalid(
+                    "metadata.labels",
+                    format!(
+                        "Invalid value: \"{value}\": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and be no more than 63 characters"
+                    ),
+                );
+            }
+        }
+    }
+    let Some(old) = old else { return Ok(()) };
+    if at(old, "metadata.deletionTimestamp").is_string() {
+        let had = at(old, "metadata.finalizers").as_array().cloned().unwrap_or_default();
+        if items(meta, "finalizers").any(|one| !had.contains(one)) {
+            let what = "Forbidden: no new finalizers can be added if the object is being deleted";
+            return invalid("metadata.finalizers", what.to_owned());
+        }
+    }
+    if matches!(kind.kind.as_str(), "ConfigMap" | "Secret") && kind.group.is_empty() && *at(old, "immutable") == true {
+        for field in ["immutable", "data", "binaryData", "stringData"] {
+            if at(old, field) != at(new, field) {
+                return invalid(field, "Forbidden: field is immutable when `immutable` is set".to_owned());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_label(text: &str) -> bool {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    text.starts_with(fits) && text.ends_with(fits) && text.chars().all(|c| fits(c) || c == '-')
+}
+
+fn is_label_value(text: &str) -> bool {
+    let edge = |c: char| c.is_ascii_alphanumeric();
+    text.is_empty()
+        || text.len() <= 63
+            && text.starts_with(edge)
+            && text.ends_with(edge)
+            && text.chars().all(|c| edge(c) || "-_.".contains(c))
+}

@@ -1,0 +1,257 @@
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::json::{at, members, set};
+use super::kind::Kind;
+use super::patch::{parse, patched};
+use super::refusal::Refusal;
+use super::route::Ask;
+use super::server::shaped;
+use super::store::{Deletion, Key, Object, Part, Store};
+use super::watch::Terms;
+
+/// What a request comes to.
+pub(crate) enum Served {
+    Object(u16, Object),
+    Plain(u16, Value),
+    Watch(Box<Terms>),
+}
+
+/// The one place that knows which verb on which path does what.
+pub(crate) fn serve(store: &mut Store, ask: &Ask) -> Result<Served, Refusal> {
+    let Some(place) = &ask.place else { return plain(ask) };
+    let known = store
+        .kinds
+        .iter()
+        .find(|kind| kind.group == place.group && kind.version == place.version && kind.plural == place.plural)
+        .cloned();
+    let kind = known.ok_or_else(Refusal::no_such_path)?;
+    let across = place.namespace.is_none() && place.name.is_none();
+    if kind.namespaced != place.namespace.is_some() && !(kind.namespaced && across) {
+        return Err(Refusal::no_such_path());
+    }
+    let namespace = place.namespace.as_deref().unwrap_or_default();
+    let Some(name) = &place.name else {
+        return match ask.verb {
+            "list" => list(store, &kind, namespace, ask),
+            "watch" => watch(store, kind, namespace, ask),
+            "create" if kind.namespaced && across => Err(Refusal::not_allowed()),
+            "create" => Ok(Served::Object(201, store.create(&kind, namespace, parse(&ask.body)?, false, ask.dry_run)?)),
+            "deletecollection" if !across || !kind.namespaced => delete_collection(store, &kind, namespace, ask),
+            _ => Err(Refusal::not_allowed()),
+        };
+    };
+    let key = Key::new(&kind, namespace, name);
+    match place.subresource.as_deref() {
+        None => main(store, &kind, &key, ask),
+        Some("status") if kind.status_subresource => change(store, &kind, &key, Part::Status, ask),
+        Some("scale") if kind.scale => scale(store, &kind, &key, ask),
+        Some("eviction") if kind.kind == "Pod" => evict(store, &kind, &key, ask),
+        Some(_) => Err(Refusal::no_such_path()),
+    }
+}
+
+fn plain(ask: &Ask) -> Result<Served, Refusal> {
+    match (ask.verb, ask.path.as_str()) {
+        ("get", "/version") => {
+            let build =
+                json!({"gitCommit": "", "gitTreeState": "", "buildDate": "", "goVersion": "", "compiler": "", "platform": "sim"});
+            let mut version = json!({"major": "1", "minor": "33", "gitVersion": "v1.33.0"});
+            version
+                .as_object_mut()
+                .into_iter()
+                .for_each(|version| version.extend(build.as_object().cloned().unwrap_or_default()));
+            Ok(Served::Plain(200, version))
+        }
+        _ => Err(Refusal::no_such_path()),
+    }
+}
+
+fn main(store: &mut Store, kind: &Kind, key: &Key, ask: &Ask) -> Result<Served, Refusal> {
+    if ask.verb != "delete" {
+        return change(store, kind, key, Part::Main, ask);
+    }
+    let how = deletion(&if ask.body.is_empty() { json!({}) } else { parse(&ask.body)? });
+    let (object, gone) = store.delete(kind, key, &how, ask.dry_run)?;
+    if !gone {
+        return Ok(Served::Object(200, object));
+    }
+    let mut details = json!({"name": key.name, "kind": kind.plural, "uid": at(&object, "metadata.uid")});
+    if !kind.group.is_empty() {
+        set(&mut details, "group", json!(kind.group));
+    }
+    Ok(Served::Plain(200, json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})))
+}
+
+/// Foreground deletion is done as background: the simulation's collector needs no time.
+fn deletion(options: &Value) -> Deletion {
+    let guard = |field: &str| at(options, "preconditions").get(field)?.as_str().map(str::to_owned);
+    Deletion { uid: guard("uid"), version: guard("resourceVersion"), orphan: *at(options, "propagationPolicy") == "Orphan" }
+}
+
+/// GET, PUT and PATCH, of the main resource and of `/status`.
+fn change(store: &mut Store, kind: &Kind, key: &Key, part: Part, ask: &Ask) -> Result<Served, Refusal> {
+    let object = store.get(key).cloned().ok_or_else(|| Refusal::not_found(kind, &key.name));
+    let next = match ask.verb {
+        "get" => {
+            not_of_the_future(store, ask)?;
+            return Ok(Served::Object(200, object?));
+        }
+        "update" => {
+            let mut next: Value = parse(&ask.body)?;
+            let object = object?;
+            // A client that knows nothing of field ownership does not give it up.
+            if at(&next, "metadata.managedFields").is_null() && at(&next, "metadata").is_object() {
+                set(&mut next, "metadata.managedFields", at(&object, "metadata.managedFields").clone());
+            }
+            next
+        }
+        "patch" => {
+            let object = object?;
+            let mut next = patched(&object, &ask.content_type, &ask.body)?;
+            // Absent from a merge patch means unchanged, and a patch that removed it is not guarded.
+            if at(&next, "metadata.name").is_null() {
+                set(&mut next, "metadata.name", at(&object, "metadata.name").clone());
+            }
+            next
+        }
+        _ => return Err(Refusal::not_allowed()),
+    };
+    Ok(Served::Object(200, store.update(kind, key, next, part, ask.dry_run)?))
+}
+
+fn scale(store: &mut Store, kind: &Kind, key: &Key, ask: &Ask) -> Result<Served, Refusal> {
+    let object = store.get(key).cloned().ok_or_else(|| Refusal::not_found(kind, &key.name))?;
+    let next = match ask.verb {
+        "get" => return Ok(Served::Plain(200, scale_of(&object))),
+        "update" => parse(&ask.body)?,
+        "patch" => patched(&scale_of(&object), &ask.content_type, &ask.body)?,
+        _ => return Err(Refusal::not_allowed()),
+    };
+    let Some(replicas) = at(&next, "spec.replicas").as_u64().or(at(&next, "spec.replicas").is_null().then_some(0)) else {
+        let what = format!("Invalid value: {}: must be greater than or equal to 0", at(&next, "spec.replicas"));
+        return Err(Refusal::invalid(&Kind::cluster("autoscaling/v1", "Scale", "scales"), &key.name, "spec.replicas", &what));
+    };
+    let mut scaled = Value::clone(&object);
+    set(&mut scaled, "metadata.resourceVersion", at(&next, "metadata.resourceVersion").clone());
+    set(&mut scaled, "spec.replicas", json!(replicas));
+    let scaled = store.update(kind, key, scaled, Part::Main, ask.dry_run)?;
+    Ok(Served::Plain(200, scale_of(&scaled)))
+}
+
+fn scale_of(object: &Value) -> Value {
+    let mut metadata = json!({});
+    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        set(&mut metadata, field, at(object, "metadata").get(field).cloned().unwrap_or_default());
+    }
+    let labels = members(object, "spec.selector.matchLabels");
+    let selector: Vec<String> = labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+    json!({
+        "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
+        "spec": {"replicas": at(object, "spec.replicas").as_u64().unwrap_or(1)},
+        "status": {"replicas": at(object, "status.replicas").as_u64().unwrap_or(0), "selector": selector.join(",")},
+    })
+}
+
+/// The pod is gone at once; budgets are not asked (a fault can answer 429 instead). Only `deleteOptions` is read, as in the real server: a misspelt
+/// member is ignored, and the eviction then has no guard.
+fn evict(store: &mut Store, kind: &Kind, key: &Key, ask: &Ask) -> Result<Served, Refusal> {
+    if ask.verb != "create" {
+        return Err(Refusal::not_allowed());
+    }
+    let eviction: Value = parse(&ask.body)?;
+    if at(&eviction, "metadata.name").as_str().is_some_and(|name| name != key.name) {
+        return Err(Refusal::bad_request("name in URL does not match name in Eviction object"));
+    }
+    store.delete(kind, key, &deletion(at(&eviction, "deleteOptions")), ask.dry_run)?;
+    Ok(Served::Plain(201, json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})))
+}
+
+fn delete_collection(store: &mut Store, kind: &Kind, namespace: &str, ask: &Ask) -> Result<Served, Refusal> {
+    let selector = ask.selector()?;
+    let chosen = store.list(kind, namespace).filter(|(_, object)| selector.matches(object));
+    let keys: Vec<Key> = chosen.map(|(key, _)| key.clone()).collect();
+    for key in &keys {
+        store.delete(kind, key, &Deletion::default(), ask.dry_run)?;
+    }
+    Ok(Served::Plain(200, json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})))
+}
+
+/// A version that this server never had: of the future, or of another server.
+fn not_of_the_future(store: &Store, ask: &Ask) -> Result<Option<u64>, Refusal> {
+    let asked = ask.number("resourceVersion")?.filter(|version| *version > 0);
+    match asked {
+        Some(version) if version > store.revision() => Err(Refusal::too_large(version, store.revision())),
+        version => Ok(version),
+    }
+}
+
+fn watch(store: &Store, kind: Kind, namespace: &str, ask: &Ask) -> Result<Served, Refusal> {
+    if ask.is_set("sendInitialEvents") {
+        return Err(Refusal::no_watch_list());
+    }
+    Ok(Served::Watch(Box::new(Terms {
+        kind,
+        namespace: namespace.into(),
+        selector: ask.selector()?,
+        metadata_only: ask.metadata_only,
+        bookmarks: ask.is_set("allowWatchBookmarks"),
+        since: not_of_the_future(store, ask)?,
+        seconds: ask.number("timeoutSeconds")?,
+    })))
+}
+
+fn list(store: &Store, kind: &Kind, namespace: &str, ask: &Ask) -> Result<Served, Refusal> {
+    let asked = not_of_the_future(store, ask)?;
+    let (revision, after) = match ask.parameter("continue") {
+        Some(token) => page(token, kind).ok_or_else(|| Refusal::bad_request("continue key is not valid: unable to parse"))?,
+        None if ask.parameter("resourceVersionMatch") == Some("Exact") => (asked.unwrap_or(store.revision()), None),
+        None => (store.revision(), None),
+    };
+    if revision < store.floor {
+        return Err(Refusal::expired(revision, store.floor));
+    }
+    let then: BTreeMap<Key, Object> = store.as_of(kind, |change| change.revision > revision);
+    let selector = ask.selector()?;
+    let matching =
+        |(key, object): &(&Key, &Object)| (namespace.is_empty() || key.namespace == namespace) && selector.matches(object);
+    let mut rest = then.iter().filter(|(key, _)| after.as_ref().is_none_or(|after| *key > after)).filter(matching);
+    let limit =
+        ask.number("limit")?.filter(|limit| *limit > 0).and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+    let chosen: Vec<(&Key, &Object)> = rest.by_ref().take(limit).collect();
+    let remaining = rest.count();
+    let mut metadata = json!({"resourceVersion": revision.to_string()});
+    if let (Some((last, _)), 1..) = (chosen.last(), remaining) {
+        set(&mut metadata, "continue", json!(format!("{revision}.{}.{}", last.namespace, last.name)));
+        set(&mut metadata, "remainingItemCount", json!(remaining));
+    }
+    let items: Vec<Value> =
+        chosen.into_iter().map(|(_, object)| item(kind, &shaped(object, ask.metadata_only), ask.metadata_only)).collect();
+    let (api_version, kind) = if ask.metadata_only {
+        ("meta.k8s.io/v1".into(), "PartialObjectMetadata")
+    } else {
+        (kind.api_version(), kind.kind.as_str())
+    };
+    Ok(Served::Plain(
+        200,
+        json!({"apiVersion": api_version, "kind": format!("{kind}List"), "metadata": metadata, "items": items}),
+    ))
+}
+
+/// Real servers leave apiVersion and kind out of the items of built-in kinds; who needs them has to know that.
+fn item(kind: &Kind, object: &Object, metadata_only: bool) -> Value {
+    let mut item = Value::clone(object);
+    if let (false, false, Some(fields)) = (kind.is_custom(), metadata_only, item.as_object_mut()) {
+        fields.remove("apiVersion");
+        fields.remove("kind");
+    }
+    item
+}
+
+/// A continue token: the revision of the first page, so that all pages are of one moment, and where the last page ended.
+fn page(token: &str, kind: &Kind) -> Option<(u64, Option<Key>)> {
+    let mut parts = token.splitn(3, '.');
+    let (revision, namespace, name) = (parts.next()?.parse().ok()?, parts.next()?, parts.next()?);
+    Some((revision, Some(Key::new(kind, namespace, name))))
+}
