@@ -15,6 +15,8 @@ pub mod check;
 
 pub mod decide;
 
+pub mod report;
+
 pub mod seam;
 
 pub mod cluster;
@@ -22,4 +24,10 @@ pub mod probe;
 
 pub mod observe;
 
+pub mod telemetry;
+
+pub mod operator;
+
 pub mod sim;
+
+pub mod cli;

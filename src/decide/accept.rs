@@ -597,6 +597,12 @@ fn remember(contract: &mut Contract, world: &World) {
         .collect();
 }
 
+/// The line that stands for findings that were left out of a status.
+#[must_use]
+pub fn more(rest: usize) -> Finding {
+    warning("More", "", "", format!("{rest} more findings"), "Mend these first.")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@ mod phase;
 mod step;
 mod verdict;
 
-pub use accept::{Application, RegionFacts, RouteFacts, accept, first_writes, needs_accept, seal};
+pub use accept::{Application, RegionFacts, RouteFacts, accept, first_writes, more, needs_accept, seal};
 pub use contract::{Confirmation, Contract, ContractError, Limits, Replicas, Route, Size, Step, Traffic, Work, hash};
 pub use drill::{Decision, Effect, Orders, Stored, decide, needs, refuse};
 pub use gate::{Colour, colour};

@@ -43,7 +43,7 @@ pub fn server() -> Server {
 }
 
 pub fn named(name: &str, revision: u64) -> Server {
-    let server = Server::new(name, revision, Clock::new(base()), fastrand::Rng::with_seed(7));
+    let server = Server::new(name, revision, Clock::starting(base()), fastrand::Rng::with_seed(7));
     server.register(Kind::cluster("firedrill.dev/v1alpha1", "Drill", "drills").with_status());
     server.seed(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}})).unwrap();
     server

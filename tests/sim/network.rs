@@ -132,7 +132,7 @@ fn a_partition_holds_calls_answers_and_watches_until_it_heals() {
 fn trace(seed: u64) -> (String, usize) {
     run(async move {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let server = Server::new("hub", 1_000_000, firedrill::seam::Clock::new(crate::base()), rng.fork());
+        let server = Server::new("hub", 1_000_000, firedrill::seam::Clock::starting(crate::base()), rng.fork());
         server.seed(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}})).unwrap();
         let fates = Fates::latency(rng.fork(), Duration::ZERO..=Duration::from_millis(300));
         let mut tasks = tokio::task::JoinSet::new();

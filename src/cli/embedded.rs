@@ -1,0 +1,282 @@
+use crate::operator::{Operator, Settings};
+use crate::seam::{Clock, Network, Seam};
+use crate::sim::physics::{self, Pace};
+use crate::sim::{Fates, Kind, Link, Physics, Prometheus, Server};
+use crate::terms::{Json, Timestamp};
+use futures::future::BoxFuture;
+use k8s_openapi::ByteString;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// The regions of an embedded fleet.
+pub const REGIONS: [&str; 3] = ["eu-west", "us-east", "ap-south"];
+/// The operator's namespace.
+pub const NAMESPACE: &str = "firedrill";
+/// The base URL of the embedded Prometheus.
+const PROMETHEUS: &str = "http://prometheus.embedded:9090";
+
+/// A fleet in memory: a hub and three regions, a shop with users, and a Prometheus that sees them.
+pub struct Embedded {
+    /// The time.
+    pub clock: Clock,
+    /// The hub and the regions, by name; the hub is `hub`.
+    pub servers: BTreeMap<String, Server>,
+    /// What sees the users.
+    pub prometheus: Arc<Prometheus>,
+    seed: u64,
+    physics: Vec<JoinHandle<()>>,
+}
+
+/// One instance of the operator on an embedded fleet.
+pub struct Instance {
+    /// The operator.
+    pub operator: Arc<Operator>,
+    /// Its network to each server, by name.
+    pub links: BTreeMap<String, Link>,
+    stop: watch::Sender<bool>,
+    run: JoinHandle<()>,
+}
+
+struct Embedding {
+    links: BTreeMap<String, Link>,
+    prometheus: Arc<Prometheus>,
+}
+
+impl Network for Embedding {
+    fn client(&self, config: kube::Config) -> Result<kube::Client, String> {
+        let host = config.cluster_url.host().unwrap_or_default();
+        let name = host.strip_suffix(".embedded").unwrap_or(host);
+        self.links.get(name).map(Link::client).ok_or_else(|| format!("no server {host}"))
+    }
+
+    fn get(&self, url: String, limit: usize) -> BoxFuture<'static, Result<(u16, Vec<u8>), String>> {
+        let answer = url.strip_prefix(PROMETHEUS).map(|path| self.prometheus.answer(path));
+        Box::pin(async move {
+            let (status, body) = answer.ok_or_else(|| format!("no server at {url}"))?;
+            if body.len() > limit {
+                return Err("length limit exceeded".to_owned());
+            }
+            Ok((status.as_u16(), body.to_vec()))
+        })
+    }
+}
+
+impl Embedded {
+    /// A fleet whose shop runs; everything in it follows from `seed`.
+    ///
+    /// # Errors
+    /// What the API server in memory refused, for people.
+    pub fn new(seed: u64, base: Timestamp) -> Result<Self, String> {
+        let clock = Clock::starting(base);
+        let mut servers = BTreeMap::new();
+        for (index, name) in ["hub"].into_iter().chain(REGIONS).enumerate() {
+            let index = index as u64;
+            let random = fastrand::Rng::with_seed(seed.wrapping_mul(31).wrapping_add(index));
+            let server = Server::new(name, 1_000_003 * (index + 1), clock.clone(), random);
+            for (kind, namespaced) in
+                [("Region", false), ("EvacuationPlan", false), ("Drill", false), ("TrafficRoute", true)].into_iter().filter(|_| index == 0)
+            {
+                let plural = format!("{}s", kind.to_lowercase());
+                let make = if namespaced { Kind::namespaced } else { Kind::cluster };
+                server.register(make("firedrill.dev/v1alpha1", kind, &plural).with_status());
+            }
+            servers.insert(name.to_owned(), server);
+        }
+        let hub = servers.get("hub").cloned().ok_or("no hub")?;
+        let prometheus = Prometheus::new(hub);
+        let fleet = Self { clock, servers, prometheus: Arc::new(prometheus), seed, physics: Vec::new() };
+        fleet.furnish()?;
+        Ok(fleet)
+    }
+
+    /// Starts what controllers and kubelets do in every region.
+    pub fn start(&mut self, pace: &Pace) {
+        self.physics =
+            self.servers.values().map(|server| tokio::spawn(physics::run(server.clone(), Physics::new(pace.clone())))).collect();
+    }
+
+    /// One server.
+    ///
+    /// # Errors
+    /// If there is none of that name.
+    pub fn server(&self, name: &str) -> Result<&Server, String> {
+        self.servers.get(name).ok_or_else(|| format!("no server {name}"))
+    }
+
+    fn seed_object(&self, server: &str, object: Json) -> Result<(), String> {
+        self.server(server)?.seed(object).map(drop).map_err(|refusal| format!("{server}: {refusal:?}"))
+    }
+
+    fn furnish(&self) -> Result<(), String> {
+        for name in self.servers.keys() {
+            for namespace in [NAMESPACE, "shop"] {
+                self.seed_object(name, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}))?;
+            }
+        }
+        for region in REGIONS {
+            for node in 0..3 {
+                let allocatable = json!({"cpu": "8", "memory": "32Gi", "pods": "110"});
+                let ready = json!([{"type": "Ready", "status": "True"}]);
+                self.seed_object(region, json!({
+                    "apiVersion": "v1", "kind": "Node", "metadata": {"name": format!("{region}-{node}")},
+                    "status": {"allocatable": allocatable, "capacity": allocatable, "conditions": ready},
+                }))?;
+            }
+            for (workload, replicas, scaled) in [("cart", 3, true), ("checkout", 2, false), ("web", 4, true)] {
+                self.seed_object(region, deployment(workload, replicas))?;
+                if scaled {
+                    self.seed_object(region, autoscaler(workload, replicas - 1))?;
+                }
+            }
+            let kubeconfig = json!({
+                "apiVersion": "v1", "kind": "Config", "current-context": region,
+                "contexts": [{"name": region, "context": {"cluster": region, "user": region}}],
+                "clusters": [{"name": region, "cluster": {"server": format!("https://{region}.embedded:6443")}}],
+                "users": [{"name": region, "user": {"token": "embedded"}}],
+            });
+            let data = serde_json::to_value(ByteString(kubeconfig.to_string().into_bytes())).map_err(|error| error.to_string())?;
+            self.seed_object("hub", json!({
+                "apiVersion": "v1", "kind": "Secret", "metadata": {"name": region, "namespace": NAMESPACE}, "data": {"kubeconfig": data},
+            }))?;
+            self.seed_object("hub", json!({
+                "apiVersion": "firedrill.dev/v1alpha1", "kind": "Region", "metadata": {"name": region},
+                "spec": {"cluster": {"kubeconfigSecret": {"name": region}}},
+            }))?;
+        }
+        for route in ["checkout", "shop"] {
+            self.seed_object("hub", http_route(route))?;
+            self.seed_object("hub", traffic_route(route))?;
+        }
+        self.seed_object("hub", plan())
+    }
+
+    /// Creates a drill that starts now.
+    ///
+    /// # Errors
+    /// What the server refused.
+    pub fn drill(&self, name: &str, region: &str) -> Result<(), String> {
+        self.seed_object("hub", json!({
+            "apiVersion": "firedrill.dev/v1alpha1", "kind": "Drill", "metadata": {"name": name},
+            "spec": {"plan": "shop", "region": region, "mode": "Exercise", "start": {"at": self.clock.now().to_rfc3339()}},
+        }))
+    }
+
+    /// Starts one instance of the operator. `fates` decides what becomes of its calls.
+    #[must_use]
+    pub fn operator(&self, identity: &str, fates: &Fates) -> Instance {
+        let links: BTreeMap<String, Link> = self
+            .servers
+            .iter()
+            .enumerate()
+            .map(|(index, (name, server))| {
+                let random = fastrand::Rng::with_seed(self.seed.wrapping_mul(37).wrapping_add(index as u64));
+                (name.clone(), Link::new(server.clone(), identity, fates.clone(), random))
+            })
+            .collect();
+        let embedding = Embedding { links: links.clone(), prometheus: Arc::clone(&self.prometheus) };
+        let seam = Seam::new(self.clock.clone(), Arc::new(embedding), self.seed);
+        let settings = Settings {
+            namespace: NAMESPACE.to_owned(),
+            identity: identity.to_owned(),
+            prometheus: Some(PROMETHEUS.to_owned()),
+            allowed_hosts: Vec::new(),
+        };
+        let (stop, stopped) = watch::channel(false);
+        let client = links.get("hub").map(Link::client);
+        let operator = Operator::new(client.unwrap_or_else(|| unreachable_client(&links)), seam, settings);
+        let runs = Arc::clone(&operator);
+        let run = tokio::spawn(async move { runs.run(stopped).await });
+        Instance { operator, links, stop, run }
+    }
+}
+
+/// A fleet always has a hub; this only keeps the type total.
+fn unreachable_client(links: &BTreeMap<String, Link>) -> kube::Client {
+    let absent = tower::service_fn(|_: http::Request<kube::client::Body>| async {
+        Err::<http::Response<kube::client::Body>, _>(std::io::Error::other("the fleet has no hub"))
+    });
+    links.values().next().map_or_else(|| kube::Client::new(absent, "default"), Link::client)
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        for task in &self.physics {
+            task.abort();
+        }
+    }
+}
+
+impl Instance {
+    /// Ends it at once, wherever it is, as SIGKILL would. What it sent may still arrive.
+    pub fn kill(&self) {
+        self.run.abort();
+    }
+
+    /// Ends it as SIGTERM would.
+    pub async fn stop(self) {
+        // The receiver is dropped only with the task, which then is over already.
+        let _ = self.stop.send(true);
+        let _ = tokio::time::timeout(Duration::from_secs(30), self.run).await;
+    }
+}
+
+fn deployment(name: &str, replicas: u32) -> Json {
+    let requests = json!({"cpu": "250m", "memory": "256Mi"});
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": "shop"},
+        "spec": {
+            "replicas": replicas, "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"containers": [{"name": name, "image": name, "resources": {"requests": requests}}]},
+            },
+        },
+    })
+}
+
+fn autoscaler(name: &str, minimum: u32) -> Json {
+    json!({
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": name, "namespace": "shop"},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
+            "minReplicas": minimum, "maxReplicas": 20,
+        },
+    })
+}
+
+fn http_route(name: &str) -> Json {
+    let reference = |(region, weight): (&str, u32)| json!({"name": format!("{name}-{region}"), "port": 80, "weight": weight});
+    let references: Vec<Json> = REGIONS.into_iter().zip([34, 33, 33]).map(reference).collect();
+    json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": name, "namespace": "shop"},
+        "spec": {"rules": [{
+            "matches": [{"path": {"type": "PathPrefix", "value": format!("/{name}")}}], "backendRefs": references,
+        }]},
+    })
+}
+
+fn traffic_route(name: &str) -> Json {
+    let backends: Vec<Json> = REGIONS.iter().map(|region| json!({"region": region, "name": format!("{name}-{region}")})).collect();
+    json!({
+        "apiVersion": "firedrill.dev/v1alpha1", "kind": "TrafficRoute", "metadata": {"name": name, "namespace": "shop"},
+        "spec": {
+            "httpRoute": {"name": name}, "backends": backends,
+            "confirm": {"query": "sum(rate(requests_total{service=\"${backend}\"}[30s]))", "window": "30s"},
+        },
+    })
+}
+
+fn plan() -> Json {
+    json!({
+        "apiVersion": "firedrill.dev/v1alpha1", "kind": "EvacuationPlan", "metadata": {"name": "shop"},
+        "spec": {
+            "regions": REGIONS, "namespaces": ["shop"], "soak": "5m",
+            "objectives": {"timeToHealthy": "15m"},
+            "gates": [{"name": "errors", "role": "UserHealth", "max": "0.01", "query": "error_ratio"}],
+        },
+    })
+}

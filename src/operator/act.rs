@@ -1,0 +1,118 @@
+//! Commit and perform: the only places that write.
+
+use super::{Error, Operator};
+use crate::claim::Write;
+use crate::cluster::{Body, CallError, Category};
+use crate::decide::Effect;
+use crate::terms::{Json, Kind, Object, Target};
+use http::Method;
+use json_patch::{AddOperation, Patch, PatchOperation, ReplaceOperation};
+use jsonptr::PointerBuf;
+use serde::Serialize;
+use serde_json::json;
+use std::time::Duration;
+
+/// How long one write may take at the most; never longer than the lease's rest.
+const WRITE: Duration = Duration::from_secs(5);
+
+impl Operator {
+    /// Stores a status whole, guarded by the version that was decided about.
+    pub(super) async fn commit<S: Serialize + Sync>(&self, kind: Kind, seen: &Object, status: &S) -> Result<Object, Error> {
+        let status = serde_json::to_value(status).map_err(|error| Error::Malformed(kind.to_string(), error))?;
+        let patch = Patch(vec![
+            PatchOperation::Replace(ReplaceOperation {
+                path: PointerBuf::from_tokens(["metadata", "resourceVersion"]),
+                value: json!(seen.resource_version()),
+            }),
+            PatchOperation::Add(AddOperation { path: PointerBuf::from_tokens(["status"]), value: status }),
+        ]);
+        let namespace = Some(seen.namespace()).filter(|namespace| !namespace.is_empty());
+        let path = format!("{}/{}/status", kind.path(namespace), seen.name());
+        Ok(Object::new(self.fleet.hub.call(Method::PATCH, &path, Body::Patch(patch), self.limit()).await?))
+    }
+
+    /// The time a write may take: less than the rest of the lease, so that none is sent after it.
+    fn limit(&self) -> Duration {
+        self.leadership.held(&self.seam).map_or(Duration::ZERO, |(_, rest)| rest).min(WRITE)
+    }
+
+    /// Does one effect, if this instance still leads. Its outcome is told and nothing else: the next look shows what became of it.
+    pub(super) async fn perform(&self, effect: &Effect, drill: &Object) {
+        if self.leadership.held(&self.seam).is_none() {
+            return;
+        }
+        let (target, outcome) = match effect {
+            Effect::Write(write) => (write.target.clone(), self.write(write, false).await.map(drop)),
+            Effect::Create(target, body) => {
+                let path = target.kind.path(target.namespace.as_deref());
+                (target.clone(), self.send(target, Method::POST, &path, Body::Json(body.clone())).await.map(drop))
+            }
+            Effect::Replace(target, body) => {
+                (target.clone(), self.send(target, Method::PUT, &target.path(), Body::Json(body.clone())).await.map(drop))
+            }
+            Effect::Delete(target, version) => {
+                let body = Body::Json(json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": version.uid}}));
+                (target.clone(), self.send(target, Method::DELETE, &target.path(), body).await.map(drop))
+            }
+            Effect::Finalizer(on) => {
+                let Ok(hub) = self.hub() else { return };
+                let target = Target { cluster: hub, kind: Kind::Drill, namespace: None, name: drill.name().to_owned() };
+                let mut list: Vec<Json> = drill.list("/metadata/finalizers").to_vec();
+                list.retain(|name| name.as_str() != Some(crate::api::FINALIZER));
+                if *on {
+                    list.push(crate::api::FINALIZER.into());
+                }
+                let body = json!({"metadata": {"resourceVersion": drill.resource_version(), "finalizers": list}});
+                let outcome = self.send(&target, Method::PATCH, &target.path(), Body::Merge(body)).await.map(drop);
+                (target, outcome)
+            }
+        };
+        self.telemetry.write(target.kind, outcome.as_ref().err().map(|error| error.category));
+        match outcome {
+            Ok(()) => tracing::info!(drill = drill.name(), cluster = %target.cluster, object = target.label(), "written"),
+            // The object moved on, or another look did it already: the next one decides anew.
+            Err(error) if matches!(error.category, Category::Conflict | Category::NotFound) => {
+                tracing::info!(drill = drill.name(), object = target.label(), %error, "not written: it changed meanwhile");
+            }
+            Err(error) => tracing::warn!(drill = drill.name(), cluster = %target.cluster, object = target.label(), %error, "not written"),
+        }
+    }
+
+    /// One guarded write, or its dry run; the object as it is then.
+    pub(super) async fn write(&self, write: &Write, dry: bool) -> Result<Object, CallError> {
+        let path = format!("{}{}", write.target.path(), if dry { "?dryRun=All" } else { "" });
+        self.send(&write.target, Method::PATCH, &path, Body::Patch(write.patch.clone())).await.map(Object::new)
+    }
+
+    pub(super) async fn send(&self, target: &Target, method: Method, path: &str, body: Body) -> Result<Json, CallError> {
+        let unknown = || CallError { category: Category::Unreachable, message: "its cluster is not known yet".to_owned() };
+        let api = self.fleet.by_uid(&target.cluster).ok_or_else(unknown)?;
+        let limit = self.limit();
+        if limit.is_zero() {
+            return Err(CallError { category: Category::Unreachable, message: "this instance does not lead any more".to_owned() });
+        }
+        api.call(method, path, body, limit).await
+    }
+
+    /// Tells people what happened to an object, as a Kubernetes event. Losing one loses a message.
+    pub(super) async fn tell(&self, kind: Kind, seen: &Object, warning: bool, reason: &str, note: &str) {
+        let now = self.seam.clock.now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+        let namespace = if seen.namespace().is_empty() { "default" } else { seen.namespace() };
+        let body = json!({
+            "apiVersion": "v1", "kind": "Event",
+            "metadata": {"generateName": format!("{}.", seen.name()), "namespace": namespace},
+            "involvedObject": {
+                "apiVersion": kind.resource().0, "kind": kind.to_string(), "name": seen.name(), "uid": seen.uid(),
+                "resourceVersion": seen.resource_version(),
+            },
+            "type": if warning { "Warning" } else { "Normal" },
+            "reason": reason, "message": note.chars().take(1000).collect::<String>(),
+            "source": {"component": "firedrill"}, "reportingComponent": "firedrill", "reportingInstance": self.settings.identity,
+            "firstTimestamp": now, "lastTimestamp": now, "count": 1,
+        });
+        let path = Kind::Event.path(Some(namespace));
+        if let Err(error) = self.fleet.hub.call(Method::POST, &path, Body::Json(body), WRITE).await {
+            tracing::debug!(%error, "an event was not stored");
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! One activation of a drill: needs, observe, decide, commit, perform.
+
+use super::{Error, Key, Operator};
+use crate::api::{ContractRef, Control, Drill, DrillStatus, FINALIZER, Finding, Mode, Phase, Verdict};
+use crate::cluster::{Body, Category};
+use crate::decide::{
+    self, Application, Contract, Effect, Event, Orders, RegionFacts, RouteFacts, Stored, accept, conditions, decide, first_writes, hash,
+    needs, needs_accept, refuse, seal, transition,
+};
+use crate::observe::observe;
+use crate::probe::prometheus;
+use crate::terms::{Kind, Object, Owner, RegionName, Target, Term, Timestamp};
+use chrono::TimeDelta;
+use futures::future::join_all;
+use http::Method;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Contracts that were read and checked, by hash: they never change.
+pub(super) type Contracts = BTreeMap<String, Arc<Contract>>;
+
+/// How long a read of the drill itself may take.
+const READ: Duration = Duration::from_secs(3);
+/// How soon a drill is looked at again that could not be committed.
+const SOON: TimeDelta = TimeDelta::milliseconds(200);
+
+pub(super) async fn activate(operator: &Operator, key: &Key, term: Term) -> Result<Option<Timestamp>, Error> {
+    let path = format!("{}/{}", Kind::Drill.path(None), key.name);
+    let seen = match operator.fleet.hub.call(Method::GET, &path, Body::Nothing, READ).await {
+        Ok(json) => Object::new(json),
+        Err(error) if matches!(error.category, Category::NotFound) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let drill: Drill =
+        serde_json::from_value(seen.json().clone()).map_err(|error| Error::Malformed(format!("Drill {}", key.name), error))?;
+    let progress = drill.status.clone().unwrap_or_default();
+    if progress.format > 1 {
+        tracing::error!(drill = key.name, format = progress.format, "its status has a format that this version does not know; left alone");
+        return Ok(None);
+    }
+    let orders = Orders {
+        control: drill.spec.control.unwrap_or(Control::Run),
+        deleted: drill.metadata.deletion_timestamp.is_some(),
+        finalizer: seen.list("/metadata/finalizers").iter().any(|name| name.as_str() == Some(FINALIZER)),
+        generation: drill.metadata.generation.unwrap_or(0),
+    };
+    let now = operator.seam.clock.now();
+    let run = Run { operator, drill: &drill, seen: &seen, progress: &progress, orders: &orders, term };
+    match progress.phase {
+        Phase::Done => {
+            if orders.finalizer {
+                operator.perform(&Effect::Finalizer(false), &seen).await;
+            }
+            Ok(None)
+        }
+        // A newer leader has been here: this instance does not lead any more, whatever its lease says.
+        _ if progress.term > term.0 => Ok(None),
+        // Before anything is looked at, the former leader is kept from storing progress.
+        _ if progress.term < term.0 && progress.contract.is_some() => {
+            run.store(DrillStatus { term: term.0, ..progress.clone() }).await?;
+            Ok(Some(now))
+        }
+        _ if progress.contract.is_some() => run.act().await,
+        _ if orders.deleted => Ok(None),
+        Phase::Pending => run.wait(now).await,
+        Phase::Checking | Phase::Evacuating | Phase::Evacuated | Phase::Returning => run.apply(now).await,
+    }
+}
+
+/// One activation.
+struct Run<'a> {
+    operator: &'a Operator,
+    drill: &'a Drill,
+    seen: &'a Object,
+    progress: &'a DrillStatus,
+    orders: &'a Orders,
+    term: Term,
+}
+
+impl Run<'_> {
+    /// Commits, if anything changed, and tells what did.
+    async fn store(&self, next: DrillStatus) -> Result<Object, Error> {
+        if next == *self.progress {
+            return Ok(self.seen.clone());
+        }
+        let after = self.operator.commit(Kind::Drill, self.seen, &next).await?;
+        let before = self.progress;
+        tracing::debug!(drill = self.seen.name(), phase = ?next.phase, message = next.message, "stored");
+        if before.phase != next.phase {
+            tracing::info!(drill = self.seen.name(), region = self.drill.spec.region, phase = ?next.phase, message = next.message, "phase");
+            let reason = next.verdict.map_or_else(|| format!("{:?}", next.phase), |verdict| format!("{verdict:?}"));
+            let bad = matches!(next.verdict, Some(verdict) if verdict != Verdict::Passed);
+            self.operator.tell(Kind::Drill, &after, bad, &reason, &next.message).await;
+            if next.phase == Phase::Done {
+                self.operator.telemetry.finished(self.drill, &next);
+            }
+        }
+        if let Some(hold) = next.hold.as_ref().filter(|hold| before.hold.as_ref().map(|hold| hold.reason) != Some(hold.reason)) {
+            tracing::info!(drill = self.seen.name(), region = self.drill.spec.region, reason = ?hold.reason, message = hold.message, "hold");
+            self.operator.tell(Kind::Drill, &after, true, &format!("Hold{:?}", hold.reason), &hold.message).await;
+        }
+        Ok(after)
+    }
+
+    async fn wait(&self, now: Timestamp) -> Result<Option<Timestamp>, Error> {
+        let mut next = DrillStatus { format: 1, ..self.progress.clone() };
+        let start = self.drill.spec.start.as_ref().map(|start| start.at);
+        if let Some(at) = start.filter(|at| *at > now) {
+            next.message = format!("starts at {}", at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
+            conditions(&mut next, self.orders.generation, now);
+            self.store(next).await?;
+            return Ok(Some(at));
+        }
+        if self.orders.control == Control::Pause {
+            return Ok(Some(now + TimeDelta::seconds(5)));
+        }
+        if let Ok(phase) = transition(next.phase, Event::Due) {
+            next.phase = phase;
+            next.since = Some(now);
+            next.times.declared = start;
+            next.message = "checking".to_owned();
+        }
+        conditions(&mut next, self.orders.generation, now);
+        self.store(next).await?;
+        Ok(Some(now))
+    }
+
+    /// The drill applies to be run: the checks, then the contract is stored, then the drill says so.
+    async fn apply(&self, now: Timestamp) -> Result<Option<Timestamp>, Error> {
+        if self.orders.control == Control::Abort {
+            let finding = crate::check::blocker("Control", "", "", "a person set control: Abort before it began", "");
+            self.store(refuse(self.progress, self.orders, vec![finding], now)).await?;
+            return Ok(None);
+        }
+        let application = self.application()?;
+        for facts in application.regions.values() {
+            if let Ok(api) = self.operator.fleet.connect(&facts.access).await
+                && let Some(cluster) = &facts.cluster
+            {
+                self.operator.fleet.remember(cluster, &api);
+            }
+        }
+        let world = observe(&self.operator.fleet, &self.operator.seam, &needs_accept(&application, now)).await;
+        let now = self.operator.seam.clock.now();
+        let (contract, findings) = match accept(&application, &world, now) {
+            Ok(accepted) => accepted,
+            Err(findings) => return self.not_accepted(findings, now).await,
+        };
+        let writes = match first_writes(&contract, &world) {
+            Ok(writes) => writes,
+            Err(blockers) => return self.not_accepted(blockers, now).await,
+        };
+        let answers = join_all(writes.iter().map(|write| async move {
+            (write.target.clone(), self.operator.write(write, true).await.map_err(|error| error.to_string()))
+        }));
+        let dry: BTreeMap<Target, Result<Object, String>> = answers.await.into_iter().collect();
+        let contract = match seal(contract, &world, &dry) {
+            Ok(contract) => contract,
+            Err(blockers) => return self.not_accepted(blockers, now).await,
+        };
+        let mut next = self.progress.clone();
+        next.findings = bounded(findings);
+        next.term = self.term.0;
+        if self.drill.spec.mode == Mode::Check {
+            if let Ok(phase) = transition(next.phase, Event::Checked) {
+                next.phase = phase;
+                next.since = Some(now);
+                next.times.done = Some(now);
+            }
+            next.message = "checked: nothing stands in the way".to_owned();
+            conditions(&mut next, self.orders.generation, now);
+            self.store(next).await?;
+            return Ok(None);
+        }
+        let reference = ContractRef::new(&contract.drill.uid, &hash(&contract));
+        let stored = self.stored(&reference);
+        // Stored first: a contract that nobody refers to is harmless, a reference to none would not be. Its owner is the drill,
+        // so it goes with it.
+        let mut body = stored.body(&contract);
+        if let Some(metadata) = body.get_mut("metadata").and_then(serde_json::Value::as_object_mut) {
+            let owner = serde_json::json!([{
+                "apiVersion": Kind::Drill.resource().0, "kind": "Drill", "name": contract.drill.name, "uid": contract.drill.uid,
+            }]);
+            metadata.insert("ownerReferences".into(), owner);
+        }
+        let target = Target {
+            cluster: contract.hub.clone(),
+            kind: Kind::ConfigMap,
+            namespace: Some(self.operator.settings.namespace.clone()),
+            name: reference.config_map.clone(),
+        };
+        let path = target.kind.path(target.namespace.as_deref());
+        match self.operator.send(&target, Method::POST, &path, Body::Json(body)).await {
+            Ok(_) => {}
+            Err(error) if error.category == Category::Conflict => {}
+            Err(error) => return Err(error.into()),
+        }
+        next.contract = Some(reference);
+        next.message = "accepted".to_owned();
+        conditions(&mut next, self.orders.generation, now);
+        self.store(next).await?;
+        Ok(Some(now))
+    }
+
+    async fn not_accepted(&self, findings: Vec<Finding>, now: Timestamp) -> Result<Option<Timestamp>, Error> {
+        let findings = bounded(findings);
+        let next = if self.drill.spec.mode == Mode::Check {
+            let mut next = DrillStatus { findings, ..self.progress.clone() };
+            if let Ok(phase) = transition(next.phase, Event::Checked) {
+                next.phase = phase;
+                next.since = Some(now);
+                next.times.done = Some(now);
+            }
+            next.message =
+                format!("checked: {} findings, first: {}", next.findings.len(), next.findings.first().map_or("", |f| f.message.as_str()));
+            conditions(&mut next, self.orders.generation, now);
+            next
+        } else {
+            refuse(self.progress, self.orders, findings, now)
+        };
+        self.store(next).await?;
+        Ok(None)
+    }
+
+    fn application(&self) -> Result<Application, Error> {
+        let store = &self.operator.store;
+        let spec = self.drill.spec.clone();
+        let plan = store.plans().into_iter().find(|plan| plan.metadata.name.as_deref() == Some(&spec.plan)).map(|plan| plan.spec);
+        let regions = store.regions().into_iter().filter_map(|region| {
+            let name = RegionName::try_from(region.metadata.name.clone()?).ok()?;
+            Some((name, facts(&region)))
+        });
+        let namespaces: BTreeSet<String> = plan.iter().flat_map(|plan| plan.namespaces.iter().cloned()).collect();
+        let routes = store
+            .routes()
+            .into_iter()
+            .filter_map(|route| {
+                let namespace = route.metadata.namespace.clone().filter(|namespace| namespaces.contains(namespace))?;
+                Some(RouteFacts { namespace, name: route.metadata.name.clone()?, spec: route.spec })
+            })
+            .collect();
+        let settings = &self.operator.settings;
+        let prometheus_refused = plan.as_ref().and_then(|plan| plan.prometheus.as_ref()).and_then(|chosen| {
+            let host = prometheus::host(&chosen.url)?;
+            let own = settings.prometheus.as_deref().and_then(prometheus::host);
+            let allowed = own.as_ref() == Some(&host) || settings.allowed_hosts.contains(&host);
+            (!allowed).then(|| format!("the plan's prometheus.url names {host}, which is not on the operator's list of allowed hosts"))
+        });
+        let busy = store.drills().into_iter().find(|other| {
+            other.metadata.uid != self.drill.metadata.uid
+                && other.status.as_ref().is_some_and(|status| status.contract.is_some() && status.phase != Phase::Done)
+        });
+        Ok(Application {
+            drill: self.owner(),
+            spec,
+            plan,
+            regions: regions.collect(),
+            routes,
+            hub: self.operator.hub()?,
+            prometheus: settings.prometheus.clone(),
+            prometheus_refused,
+            busy: busy.and_then(|drill| drill.metadata.name),
+        })
+    }
+
+    fn owner(&self) -> Owner {
+        Owner { name: self.seen.name().to_owned(), uid: self.seen.uid().to_owned() }
+    }
+
+    fn stored(&self, reference: &ContractRef) -> Stored {
+        Stored {
+            namespace: self.operator.settings.namespace.clone(),
+            name: reference.config_map.clone(),
+            drills: self.operator.store.drills().into_iter().filter_map(|drill| drill.metadata.uid).collect(),
+        }
+    }
+
+    /// The drill acts.
+    async fn act(&self) -> Result<Option<Timestamp>, Error> {
+        let Some(reference) = &self.progress.contract else { return Ok(None) };
+        let contract = match self.operator.contract(reference).await {
+            Ok(contract) => contract,
+            Err(error) => {
+                tracing::error!(drill = self.seen.name(), %error, "its contract cannot be used: nothing is done");
+                return Ok(Some(self.operator.seam.clock.now() + TimeDelta::seconds(5)));
+            }
+        };
+        self.operator.reach(&contract).await;
+        let stored = self.stored(reference);
+        let world = observe(&self.operator.fleet, &self.operator.seam, &needs(&contract, &stored, self.progress)).await;
+        let now = self.operator.seam.clock.now();
+        let decision = decide(&contract, &stored, self.orders, self.progress, &world, now, self.term);
+        let after = match self.store(decision.progress).await {
+            Ok(after) => after,
+            // Another hand was on the drill: nothing is done, and it is looked at anew.
+            Err(Error::Call(error)) if error.category == Category::Conflict => return Ok(Some(now + SOON)),
+            Err(error) => return Err(error),
+        };
+        join_all(decision.effects.iter().map(|effect| self.operator.perform(effect, &after))).await;
+        let soon = if decision.effects.is_empty() { decision.wake } else { decision.wake.map(|wake| wake.min(now + SOON)) };
+        Ok(soon)
+    }
+}
+
+impl Operator {
+    /// Finds the clients of a contract's clusters; those that were found before are kept.
+    pub(super) async fn reach(&self, contract: &Contract) {
+        join_all(contract.regions.iter().map(|(region, uid)| async move {
+            if self.fleet.by_uid(uid).is_some() {
+                return;
+            }
+            let Some(access) = contract.access.get(region) else { return };
+            let Ok(api) = self.fleet.connect(access).await else { return };
+            match self.fleet.identify(&api).await {
+                Ok(found) if found == *uid => self.fleet.remember(uid, &api),
+                Ok(found) => tracing::error!(%region, %found, expected = %uid, "another cluster answers; it is not written"),
+                Err(error) => tracing::warn!(%region, %error, "cannot be identified"),
+            }
+        }))
+        .await;
+    }
+
+    /// The contract of a drill, as stored on the hub, or else as one of its copies has it.
+    pub(super) async fn contract(&self, reference: &ContractRef) -> Result<Arc<Contract>, String> {
+        let known = self.contracts.lock().ok().and_then(|known| known.get(&reference.hash).cloned());
+        if let Some(contract) = known {
+            return Ok(contract);
+        }
+        let path = format!("{}/{}", Kind::ConfigMap.path(Some(&self.settings.namespace)), reference.config_map);
+        let answer = self.fleet.hub.call(Method::GET, &path, Body::Nothing, READ).await.map_err(|error| error.to_string())?;
+        let object = Object::new(answer);
+        let contract = Contract::parse(object.text("/data/contract"), &reference.hash).map_err(|error| error.to_string())?;
+        let contract = Arc::new(contract);
+        if let Ok(mut known) = self.contracts.lock() {
+            known.insert(reference.hash.clone(), Arc::clone(&contract));
+        }
+        Ok(contract)
+    }
+}
+
+fn facts(region: &crate::api::Region) -> RegionFacts {
+    let ready = region.status.as_ref().and_then(|status| status.conditions.iter().find(|condition| condition.kind == "Ready"));
+    let problem = match ready {
+        Some(condition) if condition.status == crate::api::Status::True => String::new(),
+        Some(condition) => condition.message.clone(),
+        None => "it has not been looked at yet".to_owned(),
+    };
+    RegionFacts {
+        access: region.spec.cluster.clone(),
+        cluster: region.status.as_ref().and_then(|status| status.cluster_uid.clone()).map(crate::terms::ClusterUid),
+        problem,
+    }
+}
+
+/// Findings for the status: at most 64, the rest counted.
+fn bounded(mut findings: Vec<Finding>) -> Vec<Finding> {
+    findings.sort();
+    let rest = findings.len().saturating_sub(64);
+    findings.truncate(64);
+    if rest > 0 {
+        findings.push(decide::more(rest));
+    }
+    findings
+}

@@ -1,0 +1,191 @@
+//! Metrics. Gauges are a pure function of the objects, so a restart loses nothing; histograms are observed once per drill.
+
+use crate::api::{Drill, DrillStatus, Phase, TrafficRoute, Verdict};
+use crate::cluster::{Category, Observation};
+use crate::terms::{Kind, Timestamp};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+
+type Labels = Vec<(String, String)>;
+type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
+
+/// All metrics of one instance.
+pub struct Telemetry {
+    registry: Mutex<Registry>,
+    time_to_healthy: Histograms,
+    phases: Histograms,
+    drills: Family<Labels, Counter>,
+    writes: Family<Labels, Counter>,
+    calls: Histograms,
+    activations: Histograms,
+    errors: Family<Labels, Counter>,
+    leader: Gauge,
+    phase: Family<Labels, Gauge>,
+    weight: Family<Labels, Gauge<f64, AtomicU64>>,
+    proven: Family<Labels, Gauge<f64, AtomicU64>>,
+    findings: Family<Labels, Gauge>,
+    share: Family<Labels, Gauge<f64, AtomicU64>>,
+}
+
+fn minutes() -> Histogram {
+    Histogram::new([5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0])
+}
+
+fn moments() -> Histogram {
+    Histogram::new([0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 3.0, 5.0, 10.0])
+}
+
+fn labels<const N: usize>(pairs: [(&str, &str); N]) -> Labels {
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Telemetry {
+    /// No metric observed yet.
+    #[must_use]
+    pub fn new() -> Self {
+        let all = Self {
+            registry: Mutex::default(),
+            time_to_healthy: Family::new_with_constructor(minutes as fn() -> Histogram),
+            phases: Family::new_with_constructor(minutes as fn() -> Histogram),
+            drills: Family::default(),
+            writes: Family::default(),
+            calls: Family::new_with_constructor(moments as fn() -> Histogram),
+            activations: Family::new_with_constructor(moments as fn() -> Histogram),
+            errors: Family::default(),
+            leader: Gauge::default(),
+            phase: Family::default(),
+            weight: Family::default(),
+            proven: Family::default(),
+            findings: Family::default(),
+            share: Family::default(),
+        };
+        let mut registry = Registry::with_prefix("firedrill");
+        registry.register("time_to_healthy_seconds", "From the start until users were healthy without the region", all.time_to_healthy.clone());
+        registry.register("phase_duration_seconds", "How long each phase of a drill took", all.phases.clone());
+        registry.register("drills", "Drills that ended", all.drills.clone());
+        registry.register("writes", "Writes by kind and outcome", all.writes.clone());
+        registry.register("api_request_duration_seconds", "Calls to API servers", all.calls.clone());
+        registry.register("activation_duration_seconds", "Activations by kind", all.activations.clone());
+        registry.register("activation_errors", "Activations that failed, by kind and category", all.errors.clone());
+        registry.register("leader", "1 while this instance leads", all.leader.clone());
+        registry.register("drill_phase", "1 for the phase in which a drill is", all.phase.clone());
+        registry.register("traffic_weight_ratio", "Each region's share of a route by its weights", all.weight.clone());
+        registry.register("drill_moved_ratio", "How much of the leaving region's share an acting drill has moved", all.share.clone());
+        registry.register("last_proven_timestamp_seconds", "When a drill was last Passed", all.proven.clone());
+        registry.register("findings", "Findings of a drill's checks", all.findings.clone());
+        Self { registry: Mutex::new(registry), ..all }
+    }
+
+    /// Counts one call to an API server.
+    pub fn call(&self, call: &Observation) {
+        let labels = labels([("verb", &call.verb), ("resource", &call.resource), ("outcome", &call.outcome)]);
+        self.calls.get_or_create(&labels).observe(call.seconds);
+    }
+
+    /// Counts one write to an object that is not ours, or to an own one beside statuses.
+    pub fn write(&self, kind: Kind, failed: Option<Category>) {
+        let outcome = failed.map_or_else(|| "ok".to_owned(), |category| format!("{category:?}"));
+        self.writes.get_or_create(&labels([("kind", &kind.to_string()), ("outcome", &outcome)])).inc();
+    }
+
+    /// Counts one activation.
+    pub fn activation(&self, kind: Kind, seconds: f64, failed: Option<String>) {
+        let kind = kind.to_string();
+        self.activations.get_or_create(&labels([("kind", &kind)])).observe(seconds);
+        if let Some(category) = failed {
+            self.errors.get_or_create(&labels([("kind", &kind), ("category", &category)])).inc();
+        }
+    }
+
+    /// Observes a drill that has just ended. Check runs are in none of the histograms.
+    pub fn finished(&self, drill: &Drill, status: &DrillStatus) {
+        let of = of(drill);
+        let times = &status.times;
+        let mut verdict = of.clone();
+        verdict.push(("verdict".to_owned(), status.verdict.map_or_else(|| "Checked".to_owned(), |verdict| format!("{verdict:?}"))));
+        self.drills.get_or_create(&verdict).inc();
+        let seconds = |from: Option<Timestamp>, to: Option<Timestamp>| Some((to? - from?).to_std().ok()?.as_secs_f64());
+        if let Some(took) = seconds(times.declared, times.healthy) {
+            self.time_to_healthy.get_or_create(&of).observe(took);
+        }
+        let phases = [
+            ("Evacuating", times.evacuating, times.evacuated.or(times.returning)),
+            ("Evacuated", times.evacuated, times.returning),
+            ("Returning", times.returning, times.done),
+        ];
+        for (phase, from, to) in phases {
+            if let Some(took) = seconds(from, to) {
+                let mut labels = of.clone();
+                labels.push(("phase".to_owned(), phase.to_owned()));
+                self.phases.get_or_create(&labels).observe(took);
+            }
+        }
+    }
+
+    /// All metrics in the text format of Prometheus, the gauges as the objects are now.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are exact in a double")]
+    pub fn render(&self, drills: &[Drill], routes: &[TrafficRoute], leads: bool) -> String {
+        self.leader.set(i64::from(leads));
+        self.phase.clear();
+        self.weight.clear();
+        self.proven.clear();
+        self.findings.clear();
+        self.share.clear();
+        for drill in drills {
+            let Some(status) = &drill.status else { continue };
+            let name = drill.metadata.name.clone().unwrap_or_default();
+            let mut labels = of(drill);
+            labels.push(("drill".to_owned(), name));
+            if let Some(level) = status.steps.iter().find_map(|step| step.level).filter(|_| status.phase != Phase::Done) {
+                self.share.get_or_create(&labels).set(f64::from(level.moved_percent) / 100.0);
+            }
+            for finding in &status.findings {
+                let mut labels = labels.clone();
+                labels.extend(self::labels([("check", &finding.check), ("severity", &format!("{:?}", finding.severity))]));
+                self.findings.get_or_create(&labels).inc();
+            }
+            labels.push(("phase".to_owned(), format!("{:?}", status.phase)));
+            self.phase.get_or_create(&labels).set(1);
+            if let (Some(Verdict::Passed), Some(done)) = (status.verdict, status.times.done) {
+                let gauge = self.proven.get_or_create(&of(drill));
+                gauge.set(gauge.get().max(done.timestamp() as f64));
+            }
+        }
+        for route in routes {
+            let (namespace, name) = (route.metadata.namespace.clone().unwrap_or_default(), route.metadata.name.clone().unwrap_or_default());
+            for share in route.status.iter().flat_map(|status| &status.shares) {
+                let labels = labels([("namespace", &namespace), ("route", &name), ("region", &share.region)]);
+                self.weight.get_or_create(&labels).set(f64::from(share.desired_percent) / 100.0);
+            }
+        }
+        let mut text = String::new();
+        if let Ok(registry) = self.registry.lock()
+            && let Err(error) = encode(&mut text, &registry)
+        {
+            tracing::error!(%error, "metrics could not be written");
+        }
+        text
+    }
+}
+
+fn of(drill: &Drill) -> Labels {
+    labels([
+        ("plan", &drill.spec.plan),
+        ("region", &drill.spec.region),
+        ("scenario", &format!("{:?}", drill.spec.scenario.unwrap_or_default())),
+        ("mode", &format!("{:?}", drill.spec.mode)),
+    ])
+}

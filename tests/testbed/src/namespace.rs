@@ -1,0 +1,99 @@
+//! The network: one bridge on the machine, and a namespace per cluster with one address on it.
+
+use std::{
+    io::Write as _,
+    net::Ipv4Addr,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use crate::{
+    error::{Context as _, Error, Result},
+    process::{failed, run},
+};
+
+/// The bridge's address; also the way by which traffic comes from the machine's own namespace.
+const BRIDGE: &str = "10.231.0.1/24";
+
+/// The bridge on the machine. The sweep knows namespaces and links by the prefix `firedrill`.
+const BRIDGE_NAME: &str = "firedrill0";
+
+/// A cluster's network namespace.
+#[derive(Debug, Clone)]
+pub(crate) struct Namespace {
+    /// Its name for `ip netns`.
+    pub name: String,
+    /// Its one address, on `eth0`.
+    pub address: Ipv4Addr,
+}
+
+/// Makes the bridge.
+pub(crate) fn bridge() -> Result<()> {
+    ip(&format!("link add {BRIDGE_NAME} type bridge"))?;
+    ip(&format!("addr add {BRIDGE} dev {BRIDGE_NAME}"))?;
+    ip(&format!("link set {BRIDGE_NAME} up"))
+}
+
+impl Namespace {
+    /// Makes the namespace of the cluster with this name and number (0 is the hub).
+    pub(crate) fn create(cluster: &str, number: u8) -> Result<Self> {
+        let (name, link, address) = (format!("firedrill-{cluster}"), format!("firedrill-v{number}"), Ipv4Addr::new(10, 231, 0, 10 + number));
+        ip(&format!("netns add {name}"))?;
+        ip(&format!("link add {link} type veth peer name eth0 netns {name}"))?;
+        ip(&format!("link set {link} master {BRIDGE_NAME} up"))?;
+        ip(&format!("-n {name} link set lo up"))?;
+        ip(&format!("-n {name} addr add {address}/24 dev eth0"))?;
+        ip(&format!("-n {name} link set eth0 up"))?;
+        ip(&format!("-n {name} route add default via 10.231.0.1"))?;
+        Ok(Self { name, address })
+    }
+
+    /// Drops every packet that matches `filter` (empty: every one) on its way through `eth0`, both ways; loopback is untouched. Replaces an earlier cut.
+    pub(crate) fn cut(&self, nft: &Path, inward: &str, outward: &str) -> Result<()> {
+        self.heal(nft)?;
+        self.nft(
+            nft,
+            &format!(
+                "table inet part {{\n chain in {{ type filter hook input priority 0; policy accept; iifname \"eth0\" {inward} drop; }}\n \
+                 chain out {{ type filter hook output priority 0; policy accept; oifname \"eth0\" {outward} drop; }}\n}}\n"
+            ),
+        )
+    }
+
+    /// Lets packets through again; nothing to do when there is no cut.
+    pub(crate) fn heal(&self, nft: &Path) -> Result<()> {
+        // Adding before deleting makes the deletion of an absent table no error.
+        self.nft(nft, "add table inet part\ndelete table inet part\n")
+    }
+
+    fn nft(&self, nft: &Path, rules: &str) -> Result<()> {
+        let what = || format!("nft in {}", self.name);
+        let mut child = Command::new("ip")
+            .args(["netns", "exec", &self.name])
+            .arg(nft)
+            .args(["-f", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context(what)?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(rules.as_bytes()).context(what)?;
+        }
+        let output = child.wait_with_output().context(what)?;
+        if output.status.success() { Ok(()) } else { Err(failed(what(), &output)) }
+    }
+
+    /// Moves the calling thread into the namespace, for good. Sockets that it makes belong to the namespace, whoever uses them later.
+    pub(crate) fn enter(&self) -> Result<()> {
+        use std::os::fd::AsFd as _;
+        let path = format!("/run/netns/{}", self.name);
+        let file = std::fs::File::open(&path).context(|| format!("open {path}"))?;
+        rustix::thread::move_into_link_name_space(file.as_fd(), Some(rustix::thread::LinkNameSpaceType::Network))
+            .map_err(|error| Error::Io { what: format!("enter {}", self.name), source: error.into() })
+    }
+}
+
+fn ip(args: &str) -> Result<()> {
+    run("ip", &args.split(' ').collect::<Vec<_>>()).map(drop)
+}
