@@ -43,6 +43,7 @@ impl Demo {
         // A fixed day, so that the same seed shows the same run.
         let base = Timestamp::from_timestamp(1_796_720_400, 0).ok_or("no such day")?;
         let mut fleet = Embedded::new(self.seed, base)?;
+        fleet.prometheus.lag(Duration::from_secs(5));
         fleet.start(&Pace::default());
         if text {
             anstream::println!("An embedded fleet of three regions serves a shop; {} is evacuated and comes back.", self.region);
@@ -52,11 +53,11 @@ impl Demo {
         let instance = fleet.operator("demo", &latency);
         // The shop is up and every region known before anybody drills.
         tokio::time::sleep(Duration::from_secs(60)).await;
-        let before = snapshot(&fleet);
+        let before = fleet.snapshot();
         fleet.drill(DRILL, &self.region)?;
         let status = self.follow(&fleet, text).await?;
         instance.stop().await;
-        let changed = differences(&before, &snapshot(&fleet));
+        let changed = differences(&before, &fleet.snapshot());
         if text {
             summary(&self.region, &status, &fleet, &changed);
         } else {
@@ -121,34 +122,6 @@ fn shares(fleet: &Embedded) -> Vec<(String, u64)> {
     REGIONS.iter().zip(&references).map(|(region, reference)| ((*region).to_owned(), weight(reference) * 100 / total)).collect()
 }
 
-/// Everything in the fleet that a drill touches, without what servers change by themselves.
-fn snapshot(fleet: &Embedded) -> BTreeMap<String, Json> {
-    let mut all = BTreeMap::new();
-    for (name, server) in &fleet.servers {
-        for kind in ["HTTPRoute", "HorizontalPodAutoscaler", "Deployment", "Node"] {
-            let namespace = if kind == "Node" { "" } else { "shop" };
-            for mut object in server.list(kind, namespace) {
-                let of = |pointer: &str| object.pointer(pointer).and_then(Json::as_str).unwrap_or_default().to_owned();
-                let key = format!("{name}: {kind} {}", of("/metadata/name"));
-                // The live size of a workload that has an autoscaler is the autoscaler's.
-                let scaled = kind == "Deployment" && server.get("HorizontalPodAutoscaler", "shop", &of("/metadata/name")).is_some();
-                if let Some(map) = object.as_object_mut() {
-                    map.remove("status");
-                }
-                if let Some(metadata) = object.get_mut("metadata").and_then(Json::as_object_mut) {
-                    metadata.remove("resourceVersion");
-                    metadata.remove("generation");
-                }
-                if let (true, Some(spec)) = (scaled, object.get_mut("spec").and_then(Json::as_object_mut)) {
-                    spec.remove("replicas");
-                }
-                all.insert(key, object);
-            }
-        }
-    }
-    all
-}
-
 fn differences(before: &BTreeMap<String, Json>, after: &BTreeMap<String, Json>) -> Vec<String> {
     before.iter().filter(|(key, object)| after.get(*key) != Some(object)).map(|(key, _)| key.clone()).collect()
 }
@@ -175,7 +148,7 @@ fn summary(region: &str, status: &DrillStatus, fleet: &Embedded, changed: &[Stri
         .servers
         .values()
         .flat_map(crate::sim::Server::log)
-        .filter(|entry| entry.verb == "PATCH" && !entry.path.contains("firedrill.dev") && !entry.dry_run)
+        .filter(|entry| entry.verb == "patch" && !entry.path.contains("firedrill.dev") && !entry.dry_run)
         .count();
     anstream::println!("  {:<22}{log} requests, {writes} of them writes to objects of the shop and its nodes", "API servers saw");
     anstream::println!("\nNext: a drill on real control planes, see README.md; `firedrill demo --region {region} -o json` for machines.");

@@ -99,12 +99,62 @@ impl Embedded {
             self.servers.values().map(|server| tokio::spawn(physics::run(server.clone(), Physics::new(pace.clone())))).collect();
     }
 
+    /// Makes the plan's holds and windows a few seconds, so that a drill takes well under a minute.
+    ///
+    /// # Errors
+    /// What the API server in memory refused.
+    pub fn hurry(&self) -> Result<(), String> {
+        let hub = self.server("hub")?;
+        let quick = json!({"firstPercent": 10, "growthPercent": 300, "maxStepPercent": 50, "hold": "1s"});
+        hub.edit("EvacuationPlan", "", "shop", |plan| {
+            plan["spec"]["pace"] = json!({"evacuate": quick, "failback": quick});
+            plan["spec"]["soak"] = json!("3s");
+            plan["spec"]["objectives"] = json!({"timeToHealthy": "10m", "stableFor": "1s"});
+            plan["spec"]["deadline"] = json!("10m");
+        })
+        .map_err(|refusal| format!("{refusal:?}"))?;
+        for route in ["checkout", "shop"] {
+            hub.edit("TrafficRoute", "shop", route, |route| route["spec"]["confirm"]["window"] = json!("2s"))
+                .map_err(|refusal| format!("{refusal:?}"))?;
+        }
+        Ok(())
+    }
+
     /// One server.
     ///
     /// # Errors
     /// If there is none of that name.
     pub fn server(&self, name: &str) -> Result<&Server, String> {
         self.servers.get(name).ok_or_else(|| format!("no server {name}"))
+    }
+
+    /// Everything in the fleet that a drill touches, without what servers change by themselves.
+    #[must_use]
+    pub fn snapshot(&self) -> BTreeMap<String, Json> {
+        let mut all = BTreeMap::new();
+        for (name, server) in &self.servers {
+            for kind in ["HTTPRoute", "HorizontalPodAutoscaler", "Deployment", "Node"] {
+                let namespace = if kind == "Node" { "" } else { "shop" };
+                for mut object in server.list(kind, namespace) {
+                    let of = |pointer: &str| object.pointer(pointer).and_then(Json::as_str).unwrap_or_default().to_owned();
+                    let key = format!("{name}: {kind} {}", of("/metadata/name"));
+                    // The live size of a workload that has an autoscaler is the autoscaler's.
+                    let scaled = kind == "Deployment" && server.get("HorizontalPodAutoscaler", "shop", &of("/metadata/name")).is_some();
+                    if let Some(map) = object.as_object_mut() {
+                        map.remove("status");
+                    }
+                    if let Some(metadata) = object.get_mut("metadata").and_then(Json::as_object_mut) {
+                        metadata.remove("resourceVersion");
+                        metadata.remove("generation");
+                    }
+                    if let (true, Some(spec)) = (scaled, object.get_mut("spec").and_then(Json::as_object_mut)) {
+                        spec.remove("replicas");
+                    }
+                    all.insert(key, object);
+                }
+            }
+        }
+        all
     }
 
     fn seed_object(&self, server: &str, object: Json) -> Result<(), String> {

@@ -507,7 +507,8 @@ fn finish(
             debts.insert(format!("{}: claims and the contract's copy there were not seen to be gone", named(contract, cluster)));
             continue;
         }
-        for list in replica_sets(contract, cluster) {
+        // A Deployment that is still claimed copies its claim to its ReplicaSets again: they are cleaned when it is not.
+        for list in if back { replica_sets(contract, cluster) } else { Vec::new() } {
             for object in world.list(&list).unwrap_or_default() {
                 let target =
                     Target { cluster: cluster.clone(), kind: Kind::ReplicaSet, namespace: list.namespace.clone(), name: object.name().into() };

@@ -12,6 +12,7 @@
     clippy::must_use_candidate
 )]
 
+mod drill;
 mod network;
 mod physics;
 mod rules;

@@ -98,7 +98,8 @@ impl Backend {
                 let listener = listener.and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
                 listener.context(|| format!("listen on {}:{PORT}", namespace.address))
             });
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context(|| "start a runtime".to_owned());
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().context(|| "start a runtime".to_owned());
             match listener.and_then(|listener| Ok((listener, runtime?))) {
                 Ok((listener, runtime)) => {
                     let _ = started.send(Ok(()));
@@ -112,8 +113,14 @@ impl Backend {
                 Err(error) => drop(started.send(Err(error))),
             }
         };
-        let thread = thread::Builder::new().name(format!("backend-{region}")).spawn(body).context(|| format!("start the backend of {region}"))?;
-        outcome.recv().map_err(|_| Error::Invalid { what: format!("start the backend of {region}"), why: "its thread ended".to_owned() })??;
+        let thread = thread::Builder::new()
+            .name(format!("backend-{region}"))
+            .spawn(body)
+            .context(|| format!("start the backend of {region}"))?;
+        outcome.recv().map_err(|_| Error::Invalid {
+            what: format!("start the backend of {region}"),
+            why: "its thread ended".to_owned(),
+        })??;
         Ok(Self { shared, stop: Some(stop), thread: Some(thread) })
     }
 

@@ -13,7 +13,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use crate::{
     backend::Backend,
     cluster::{Cluster, Spec},
-    edge::Edge,
+    edge::{Edge, free_port},
     error::{Context as _, Error, Result},
     guard::{Guard, state_folder},
     namespace::{Namespace, bridge},
@@ -70,37 +70,41 @@ impl Bed {
     /// Gets the tools, waits for another bed's end (at most 20 min), removes what a killed one left, and starts everything side by side: about 15 s on
     /// two cores once the tools are there.
     pub async fn up(options: Options) -> Result<Self> {
-        let (options, tools, run, guard, ledger, namespaces) = spawn_blocking(move || prepare(options)).await.map_err(|error| panicked(&error))??;
+        let (options, tools, run, guard, ledger, namespaces) =
+            spawn_blocking(move || prepare(options)).await.map_err(|error| panicked(&error))??;
+        let ports = if options.edge { Some((free_port(18080)?, free_port(18081)?)) } else { None };
         let mut starting = JoinSet::new();
         for (number, namespace) in namespaces.into_iter().enumerate() {
-            let (tools, ledger) = (tools.clone(), ledger.clone());
-            let name = number.checked_sub(1).and_then(|region| options.regions.get(region)).map_or("hub", String::as_str).to_owned();
+            let (tools, ledger, run) = (tools.clone(), ledger.clone(), run.clone());
+            let name =
+                number.checked_sub(1).and_then(|region| options.regions.get(region)).map_or("hub", String::as_str).to_owned();
             let nodes = if number == 0 { 1 } else { options.nodes };
             let spec = Spec { folder: run.join(&name), name, namespace, nodes, pod_ready: options.pod_ready };
             starting.spawn(async move {
-                let cluster = Cluster::start(spec, tools.clone(), ledger).await?;
-                if number == 0 {
-                    let crds = tools.gateway_api_crds.display().to_string();
-                    cluster.kubectl(&["apply", "--server-side", "--filename", &crds], None).await?;
-                }
-                Ok((number, cluster))
+                let cluster = Cluster::start(spec, tools.clone(), ledger.clone()).await?;
+                let edge =
+                    async { if number == 0 { furnish_hub(&cluster, &tools, &ledger, &run, ports).await } else { Ok(None) } };
+                let ((), edge) = tokio::try_join!(cluster.create_nodes(), edge)?;
+                Ok((number, cluster, edge))
             });
         }
-        let mut clusters = BTreeMap::new();
-        while let Some(started) = starting.join_next().await {
-            let (number, cluster) = started.map_err(|error| panicked(&error))??;
-            clusters.insert(number, cluster);
-        }
-        let hub = clusters.remove(&0).ok_or_else(|| Error::Invalid { what: "start the hub".to_owned(), why: "it is not there".to_owned() })?;
-        let regions: Vec<Cluster> = clusters.into_values().collect();
-        let backends = regions.iter().map(|region| Ok((region.name().to_owned(), Backend::start(region.name(), region.namespace())?)));
-        let backends = backends.collect::<Result<_>>()?;
-
-        let edge = if options.edge { Some(Edge::start(&tools, &ledger, &run, &hub.kubeconfig()).await?) } else { None };
         let mut targets = Vec::new();
-        targets.extend(edge.as_ref().map(|edge| ("edge", format!("127.0.0.1:{}", edge.api_port))));
+        targets.extend(ports.map(|(_, api)| ("edge", format!("127.0.0.1:{api}"))));
         targets.extend(options.operator_metrics.map(|address| ("firedrill", address)));
         let prometheus = if options.prometheus { Some(Prometheus::start(&tools, &ledger, &run, &targets).await?) } else { None };
+        let (mut clusters, mut edge) = (BTreeMap::new(), None);
+        while let Some(started) = starting.join_next().await {
+            let (number, cluster, its_edge) = started.map_err(|error| panicked(&error))??;
+            clusters.insert(number, cluster);
+            edge = edge.or(its_edge);
+        }
+        let hub = clusters
+            .remove(&0)
+            .ok_or_else(|| Error::Invalid { what: "start the hub".to_owned(), why: "it is not there".to_owned() })?;
+        let regions: Vec<Cluster> = clusters.into_values().collect();
+        let backends =
+            regions.iter().map(|region| Ok((region.name().to_owned(), Backend::start(region.name(), region.namespace())?)));
+        let backends = backends.collect::<Result<_>>()?;
 
         let entries: Vec<_> = std::iter::once(&hub).chain(&regions).map(|cluster| cluster.entries().clone()).collect();
         let kubeconfig = run.join("kubeconfig");
@@ -175,6 +179,22 @@ impl Bed {
     }
 }
 
+/// What the hub has more than a region: the Gateway API's kinds, and the edge that serves them.
+async fn furnish_hub(
+    hub: &Cluster,
+    tools: &Tools,
+    ledger: &Ledger,
+    run: &Path,
+    ports: Option<(u16, u16)>,
+) -> Result<Option<Edge>> {
+    let crds = tools.gateway_api_crds.display().to_string();
+    hub.kubectl(&["create", "--validate=false", "--filename", &crds], None).await?;
+    match ports {
+        Some(ports) => Edge::start(tools, ledger, run, &hub.edge_kubeconfig(), ports).await.map(Some),
+        None => Ok(None),
+    }
+}
+
 type Prepared = (Options, Arc<Tools>, PathBuf, Guard, Arc<Ledger>, Vec<Namespace>);
 
 /// All that comes before the first process: options checked, tools, the machine for us, an empty run folder, the network.
@@ -186,7 +206,9 @@ fn prepare(options: Options) -> Result<Prepared> {
     };
     let distinct: std::collections::BTreeSet<_> = regions.iter().collect();
     if !(1..=9).contains(&regions.len()) || !regions.iter().all(label) || distinct.len() != regions.len() {
-        let why = format!("the regions are {regions:?}; 1 to 9 different DNS labels of at most 20 characters are possible, `hub` is taken");
+        let why = format!(
+            "the regions are {regions:?}; 1 to 9 different DNS labels of at most 20 characters are possible, `hub` is taken"
+        );
         return Err(Error::Invalid { what: "start a bed".to_owned(), why });
     }
     if !rustix::process::geteuid().is_root() {

@@ -30,6 +30,9 @@ const CALL: Duration = Duration::from_mins(1);
 /// How long an API server may take to be ready; 4 s alone, 9 s with three others on two cores.
 const START: Duration = Duration::from_mins(2);
 
+/// The edge's kubeconfig in a cluster's folder: its own user, so that the audit log tells its writes from an administrator's.
+const EDGE_KUBECONFIG: &str = "traefik.kubeconfig";
+
 /// What a cluster is made of.
 #[derive(Debug, Clone)]
 pub(crate) struct Spec {
@@ -54,7 +57,6 @@ pub struct Cluster {
     ca: String,
     entries: [String; 3],
     /// First, so that they are gone before what they talk to.
-    #[expect(dead_code, reason = "they run as long as they are held")]
     controllers: Vec<Process>,
     /// etcd and the API server; empty while stopped.
     api: Mutex<Vec<Process>>,
@@ -124,38 +126,56 @@ impl AuditEvent {
     #[must_use]
     pub fn wrote(&self) -> bool {
         let write = matches!(self.verb.as_str(), "create" | "update" | "patch" | "delete" | "deletecollection");
-        write && self.response_status.as_ref().is_some_and(|status| (200..300).contains(&status.code)) && !self.request_uri.contains("dryRun=")
+        write
+            && self.response_status.as_ref().is_some_and(|status| (200..300).contains(&status.code))
+            && !self.request_uri.contains("dryRun=")
     }
 }
 
 impl Cluster {
-    /// Starts a control plane and waits until its API server is ready and its controllers run.
+    /// Starts a control plane and waits until its API server is ready. What waits for its controllers is [`Cluster::create_nodes`].
     pub(crate) async fn start(spec: Spec, tools: Arc<Tools>, ledger: Arc<Ledger>) -> Result<Self> {
         let Spec { name, namespace, folder, .. } = &spec;
         fs::create_dir_all(folder).context(|| format!("create {}", folder.display()))?;
         let authority = Authority::create(folder)?;
         authority.server(folder, namespace.address)?;
         let outside = format!("https://{}:6443", namespace.address);
-        let entries =
-            kubeconfig_entries(name, &outside, &authority.certificate, &Credential::Certificate(&authority.client("admin", Some("system:masters"))?));
+        let entries = kubeconfig_entries(
+            name,
+            &outside,
+            &authority.certificate,
+            &Credential::Certificate(&authority.client("admin", Some("system:masters"))?),
+        );
         let admin = std::slice::from_ref(&entries);
         write(folder, "kubeconfig", &kubeconfig(name, admin))?;
         write(folder, "audit.yaml", include_str!("../assets/audit.yaml"))?;
-        write(folder, "stages.yaml", &include_str!("../assets/stages.yaml").replace("POD_READY_MS", &spec.pod_ready.as_millis().to_string()))?;
-        for (file, user, group) in [
-            ("kcm.kubeconfig", "system:kube-controller-manager", None),
-            ("scheduler.kubeconfig", "system:kube-scheduler", None),
-            ("kwok.kubeconfig", "kwok", Some("system:masters")),
+        write(
+            folder,
+            "stages.yaml",
+            &include_str!("../assets/stages.yaml").replace("POD_READY_MS", &spec.pod_ready.as_millis().to_string()),
+        )?;
+        let inside = "https://127.0.0.1:6443";
+        for (file, user, group, server) in [
+            ("kcm.kubeconfig", "system:kube-controller-manager", None, inside),
+            ("scheduler.kubeconfig", "system:kube-scheduler", None, inside),
+            ("kwok.kubeconfig", "kwok", Some("system:masters"), inside),
+            (EDGE_KUBECONFIG, "traefik", Some("system:masters"), outside.as_str()),
         ] {
             let identity = authority.client(user, group)?;
-            let entries = kubeconfig_entries(name, "https://127.0.0.1:6443", &authority.certificate, &Credential::Certificate(&identity));
+            let entries = kubeconfig_entries(name, server, &authority.certificate, &Credential::Certificate(&identity));
             write(folder, file, &kubeconfig(name, &[entries]))?;
         }
-        let mut cluster =
-            Self { ca: authority.certificate, entries, controllers: Vec::new(), api: Mutex::new(Vec::new()), spec, tools, ledger };
+        let mut cluster = Self {
+            ca: authority.certificate,
+            entries,
+            controllers: Vec::new(),
+            api: Mutex::new(Vec::new()),
+            spec,
+            tools,
+            ledger,
+        };
         cluster.start_api().await?;
         cluster.start_controllers()?;
-        cluster.create_nodes().await?;
         Ok(cluster)
     }
 
@@ -175,6 +195,11 @@ impl Cluster {
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
         self.spec.folder.join("kubeconfig")
+    }
+
+    /// The edge's kubeconfig for this cluster.
+    pub(crate) fn edge_kubeconfig(&self) -> PathBuf {
+        self.spec.folder.join(EDGE_KUBECONFIG)
     }
 
     /// Its entries for a kubeconfig of several clusters.
@@ -198,12 +223,15 @@ impl Cluster {
         let path = self.audit();
         let mut text = Vec::new();
         let mut file = fs::File::open(&path).context(|| format!("open {}", path.display()))?;
-        file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_to_end(&mut text)).context(|| format!("read {}", path.display()))?;
+        file.seek(SeekFrom::Start(offset))
+            .and_then(|_| file.read_to_end(&mut text))
+            .context(|| format!("read {}", path.display()))?;
         // The last line may be half written; it is for the next time.
         let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
         let lines = text.get(..whole).unwrap_or_default().split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         let events = lines.map(serde_json::from_slice).collect::<std::result::Result<_, _>>();
-        let events = events.map_err(|error| Error::Invalid { what: format!("read {}", path.display()), why: error.to_string() })?;
+        let events =
+            events.map_err(|error| Error::Invalid { what: format!("read {}", path.display()), why: error.to_string() })?;
         Ok((events, offset + u64::try_from(whole).unwrap_or_default()))
     }
 
@@ -229,8 +257,13 @@ impl Cluster {
             child.wait_with_output().await.context(|| what.clone())
         };
         let output = tokio::time::timeout(CALL, run).await;
-        let output = output.map_err(|_| Error::Timeout { what: what.clone(), bound: CALL, last: "still running".to_owned() })??;
-        if output.status.success() { Ok(String::from_utf8_lossy(&output.stdout).into_owned()) } else { Err(failed(what, &output)) }
+        let output =
+            output.map_err(|_| Error::Timeout { what: what.clone(), bound: CALL, last: "still running".to_owned() })??;
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        } else {
+            Err(failed(what, &output))
+        }
     }
 
     /// A kubeconfig of the service account, with a token for 8 h and embedded data, usable from the machine's own namespace.
@@ -272,9 +305,13 @@ impl Cluster {
         let address = (self.address(), 6443);
         until(&format!("{}: the API server is ready", self.name()), START, || async move {
             self.api().iter_mut().try_for_each(Process::running)?;
-            // A connection costs nothing, a kubectl a tenth of a second of one core.
+            // A connection costs nothing, a kubectl a tenth of a second of a core that the server itself could use.
             tokio::net::TcpStream::connect(address).await.map_err(|error| error.to_string())?;
-            self.kubectl(&["get", "--raw=/readyz", "--request-timeout=2s"], None).await.map_err(|error| error.to_string())
+            let answer = self.kubectl(&["get", "--raw=/readyz", "--request-timeout=2s"], None).await;
+            if answer.is_err() {
+                tokio::time::sleep(Duration::from_millis(400)).await;
+            }
+            answer.map_err(|error| error.to_string())
         })
         .await
         .map(drop)
@@ -365,7 +402,7 @@ impl Cluster {
     }
 
     /// Makes the nodes, over three zones, and waits until they are ready and pods can be made.
-    async fn create_nodes(&self) -> Result<()> {
+    pub(crate) async fn create_nodes(&self) -> Result<()> {
         let (name, count) = (self.name(), self.spec.nodes);
         let mut manifest = String::new();
         for (number, zone) in (0..count).zip(["a", "b", "c"].iter().cycle()) {
@@ -377,7 +414,8 @@ impl Cluster {
             );
         }
         if count > 0 {
-            self.kubectl(&["create", "-f", "-"], Some(&manifest)).await?;
+            // Without validation the server need not make its schema documents now, which takes it seconds.
+            self.kubectl(&["create", "--validate=false", "--filename", "-"], Some(&manifest)).await?;
         }
         until(&format!("{name}: {count} nodes are ready"), START, || async {
             let path = "--output=jsonpath={.items[*].status.conditions[?(@.type==\"Ready\")].status}";

@@ -21,9 +21,14 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
-    /// Starts Traefik against the cluster of `kubeconfig` and waits until it answers.
-    pub(crate) async fn start(tools: &Tools, ledger: &Ledger, run: &Path, kubeconfig: &Path) -> Result<Self> {
-        let (port, api_port) = (free_port(18080)?, free_port(18081)?);
+    /// Starts Traefik on these ports against the cluster of `kubeconfig` and waits until it answers.
+    pub(crate) async fn start(
+        tools: &Tools,
+        ledger: &Ledger,
+        run: &Path,
+        kubeconfig: &Path,
+        (port, api_port): (u16, u16),
+    ) -> Result<Self> {
         let args = vec![
             format!("--entrypoints.web.address=127.0.0.1:{port}"),
             format!("--entrypoints.traefik.address=127.0.0.1:{api_port}"),
@@ -38,7 +43,10 @@ impl Edge {
         ];
         let env = vec![("KUBECONFIG", kubeconfig.display().to_string())];
         let log = run.join("traefik.log");
-        let mut process = Process::start(ledger, Program { name: "traefik".to_owned(), namespace: None, path: &tools.traefik, args, env, log })?;
+        let mut process = Process::start(
+            ledger,
+            Program { name: "traefik".to_owned(), namespace: None, path: &tools.traefik, args, env, log },
+        )?;
         let url = format!("http://127.0.0.1:{api_port}/api/version");
         until("the edge answers", Duration::from_secs(30), || {
             let running = process.running();

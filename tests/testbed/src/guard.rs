@@ -60,7 +60,11 @@ impl Guard {
         if let Some(mut stderr) = self.sweep.stderr.take() {
             stderr.read_to_string(&mut said).context(|| "read what the sweep says".to_owned())?;
         }
-        if status.success() { Ok(()) } else { Err(Error::Command { what: "sweep".to_owned(), status, output: said.trim().to_owned() }) }
+        if status.success() {
+            Ok(())
+        } else {
+            Err(Error::Command { what: "sweep".to_owned(), status, output: said.trim().to_owned() })
+        }
     }
 }
 
@@ -92,7 +96,8 @@ pub fn locked() -> bool {
 }
 
 fn lock(path: &Path) -> Result<File> {
-    let file = File::options().create(true).truncate(false).write(true).open(path).context(|| format!("open {}", path.display()))?;
+    let file =
+        File::options().create(true).truncate(false).write(true).open(path).context(|| format!("open {}", path.display()))?;
     let start = Instant::now();
     let mut told = false;
     loop {

@@ -99,7 +99,8 @@ impl Load {
         let (stop, stopped) = oneshot::channel();
         let targets: Vec<_> = routes.iter().map(|route| ((*route).to_owned(), format!("http://{edge}/{route}/item"))).collect();
         let shared = memory.clone();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context(|| "start a runtime".to_owned())?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().context(|| "start a runtime".to_owned())?;
         let body = move || runtime.block_on(drive(shared, targets, per_second, stopped));
         let thread = thread::Builder::new().name("load".to_owned()).spawn(body).context(|| "start the load".to_owned())?;
         Ok(Self { memory, stop: Some(stop), thread: Some(thread) })

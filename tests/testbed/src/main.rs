@@ -1,6 +1,7 @@
 //! The test bed for a person: `up` leaves one standing, `down` ends it.
 
 use std::{
+    fmt::Write as _,
     fs,
     io::Write as _,
     path::{Path, PathBuf},
@@ -17,6 +18,8 @@ use tokio::signal::unix::{SignalKind, signal};
 const STATUS: Duration = Duration::from_secs(1);
 /// How long `down` waits for the end of everything; two seconds are usual.
 const DOWN: Duration = Duration::from_mins(1);
+/// How long `up` waits for a sweep that is under way; a second or two are usual.
+const SWEEP: Duration = Duration::from_secs(10);
 
 /// Real control planes on this machine: a hub and regions, an edge, Prometheus, and a shop with its users on request.
 #[derive(Debug, Parser)]
@@ -76,9 +79,14 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Verb::Up(_) => up(),
         Verb::Down => down(),
-        Verb::Status => status(),
+        Verb::Status => {
+            status();
+            Ok(())
+        }
         Verb::Tools => tools(),
-        Verb::Hold(shape) => tokio::runtime::Runtime::new().map_err(|error| io("start a runtime", error)).and_then(|runtime| runtime.block_on(hold(&shape))),
+        Verb::Hold(shape) => tokio::runtime::Runtime::new()
+            .map_err(|error| io("start a runtime", error))
+            .and_then(|runtime| runtime.block_on(hold(&shape))),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -98,8 +106,13 @@ fn holder() -> [PathBuf; 3] {
 fn up() -> Result<()> {
     let [pid_file, status_file, log] = holder();
     fs::create_dir_all(state_folder()).map_err(|error| io(&format!("create {}", state_folder().display()), error))?;
-    if locked() {
-        return Err(Error::Busy { lock: state_folder().join("lock") });
+    // The sweep of a bed that has just ended is worth waiting for; a test's bed may stand for long.
+    let start = Instant::now();
+    while locked() {
+        if holder_pid().is_some() || start.elapsed() > SWEEP {
+            return Err(Error::Busy { lock: state_folder().join("lock") });
+        }
+        thread::sleep(Duration::from_millis(100));
     }
     let _ = fs::remove_file(&status_file);
     let file = fs::File::create(&log).map_err(|error| io(&format!("create {}", log.display()), error))?;
@@ -148,10 +161,10 @@ async fn hold(shape: &Shape) -> Result<()> {
         let load = shape.load.map(|per_second| Load::start(&bed.edge()?, &shop::ROUTES, per_second)).transpose()?;
         Ok((bed, load))
     };
-    // A bed that is half up when the signal comes is dropped with everything in it.
     let (bed, load) = tokio::select! {
         standing = standing => standing?,
-        () = &mut stopped => return Ok(()),
+        // The sweep takes a half-made bed away; a return would first wait for a build that may be under way.
+        () = &mut stopped => std::process::exit(0),
     };
     let [_, status_file, _] = holder();
     loop {
@@ -174,7 +187,7 @@ fn describe(bed: &Bed, load: Option<&Load>, shape: &Shape) -> Result<String> {
     let names: Vec<&str> = bed.regions().iter().map(testbed::Cluster::name).collect();
     let kubeconfig = bed.kubeconfig().display();
     let mut text = format!(
-        "A hub and {} regions: {}\nkubeconfig  {kubeconfig}\nedge        http://{}\nPrometheus  {}\n",
+        "A hub and {} region(s): {}\nkubeconfig  {kubeconfig}\nedge        http://{}\nPrometheus  {}\n",
         names.len(),
         names.join(", "),
         bed.edge()?,
@@ -182,18 +195,18 @@ fn describe(bed: &Bed, load: Option<&Load>, shape: &Shape) -> Result<String> {
     );
     if let Some(load) = load {
         let totals = load.snapshot();
-        text.push_str(&format!("load        {} requests, {} failed", totals.requests, totals.failed));
+        let _ = write!(text, "load        {} requests, {} failed", totals.requests, totals.failed);
         for name in &names {
-            text.push_str(&format!(", {name} {}", totals.region(name).map_or(0, |seen| seen.requests)));
+            let _ = write!(text, ", {name} {}", totals.region(name).map_or(0, |seen| seen.requests));
         }
         text.push('\n');
     }
     let kubectl = bed.tools().kubectl.display();
-    text.push_str(&format!("\nNext:\n  export KUBECONFIG={kubeconfig}\n  {kubectl} --context hub get namespaces\n"));
+    let _ = write!(text, "\nNext:\n  export KUBECONFIG={kubeconfig}\n  {kubectl} --context hub get namespaces\n");
     if shape.shop || shape.load.is_some() {
         let region = names.first().unwrap_or(&"hub");
-        text.push_str(&format!("  {kubectl} --context {region} --namespace shop get deployments,hpa,pdb\n"));
-        text.push_str(&format!("  {kubectl} --context hub --namespace shop get httproutes\n  curl http://{}/shop\n", bed.edge()?));
+        let _ = writeln!(text, "  {kubectl} --context {region} --namespace shop get deployments,hpa,pdb");
+        let _ = write!(text, "  {kubectl} --context hub --namespace shop get httproutes\n  curl http://{}/shop\n", bed.edge()?);
     }
     text.push_str("  cargo run -p testbed -- status\n  cargo run -p testbed -- down\n");
     Ok(text)
@@ -208,15 +221,22 @@ fn replace(path: &Path, text: &str) -> Result<()> {
 fn down() -> Result<()> {
     let [pid_file, ..] = holder();
     let Some(pid) = holder_pid() else {
-        let why = if locked() { "the bed that is up was not made by `testbed up`; it ends with the test that made it" } else { "no bed is up" };
-        println!("{why}");
+        if locked() {
+            // A test's bed ends with the test.
+            return Err(Error::Busy { lock: state_folder().join("lock") });
+        }
+        println!("no bed is up");
         return Ok(());
     };
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).map_err(|error| io("stop the holder", error.into()))?;
     let start = Instant::now();
     while holder_pid().is_some() || locked() {
         if start.elapsed() > DOWN {
-            return Err(Error::Timeout { what: "the bed's end".to_owned(), bound: DOWN, last: "its lock is still held".to_owned() });
+            return Err(Error::Timeout {
+                what: "the bed's end".to_owned(),
+                bound: DOWN,
+                last: "its lock is still held".to_owned(),
+            });
         }
         thread::sleep(Duration::from_millis(100));
     }
@@ -225,14 +245,13 @@ fn down() -> Result<()> {
     Ok(())
 }
 
-fn status() -> Result<()> {
+fn status() {
     let [_, status_file, _] = holder();
     match fs::read_to_string(&status_file) {
         Ok(text) if holder_pid().is_some() => print!("{text}"),
         _ if locked() => println!("a bed is up that is a test's, or is starting or ending"),
         _ => println!("no bed is up"),
     }
-    Ok(())
 }
 
 fn tools() -> Result<()> {

@@ -37,7 +37,8 @@ pub(crate) fn bridge() -> Result<()> {
 impl Namespace {
     /// Makes the namespace of the cluster with this name and number (0 is the hub).
     pub(crate) fn create(cluster: &str, number: u8) -> Result<Self> {
-        let (name, link, address) = (format!("firedrill-{cluster}"), format!("firedrill-v{number}"), Ipv4Addr::new(10, 231, 0, 10 + number));
+        let (name, link, address) =
+            (format!("firedrill-{cluster}"), format!("firedrill-v{number}"), Ipv4Addr::new(10, 231, 0, 10 + number));
         ip(&format!("netns add {name}"))?;
         ip(&format!("link add {link} type veth peer name eth0 netns {name}"))?;
         ip(&format!("link set {link} master {BRIDGE_NAME} up"))?;

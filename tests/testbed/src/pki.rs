@@ -3,7 +3,9 @@
 use std::{fs, net::Ipv4Addr, path::Path};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+};
 
 use crate::error::{Context as _, Error, Result};
 
@@ -41,7 +43,8 @@ impl Authority {
 
     /// The API server's identity, for loopback, `address` and the name that pods use; writes `server.crt` and `server.key` into `folder`.
     pub(crate) fn server(&self, folder: &Path, address: Ipv4Addr) -> Result<()> {
-        let mut params = CertificateParams::new(vec!["localhost".to_owned(), "kubernetes.default.svc".to_owned()]).map_err(invalid)?;
+        let mut params =
+            CertificateParams::new(vec!["localhost".to_owned(), "kubernetes.default.svc".to_owned()]).map_err(invalid)?;
         params.subject_alt_names.extend([Ipv4Addr::LOCALHOST, address].map(|ip| SanType::IpAddress(ip.into())));
         params.distinguished_name.push(DnType::CommonName, "kube-apiserver");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

@@ -37,7 +37,8 @@ impl Prometheus {
             "--log.level=warn".to_owned(),
         ];
         let log = run.join("prometheus.log");
-        let program = Program { name: "prometheus".to_owned(), namespace: None, path: &tools.prometheus, args, env: Vec::new(), log };
+        let program =
+            Program { name: "prometheus".to_owned(), namespace: None, path: &tools.prometheus, args, env: Vec::new(), log };
         let mut process = Process::start(ledger, program)?;
         let url = format!("http://{address}");
         let ready = format!("{url}/-/ready");

