@@ -495,6 +495,8 @@ fn finish(
     if !(back || given_up) {
         return;
     }
+    // Whatever is still waited for will not come in time: it becomes a debt.
+    *hold = None;
     let mut debts: BTreeSet<String> = next.debts.iter().cloned().collect();
     if !back {
         let open = contract.steps.iter().filter(|step| !next.steps.iter().any(|status| status.name == step.name && is_back(status)));
