@@ -26,6 +26,9 @@ impl Network for Internet {
     fn client(&self, mut config: kube::Config) -> Result<kube::Client, String> {
         // A retry would send a write a second time behind our back, and every call has its own time-out.
         config.default_retry = false;
+        // Longer than a watch lasts: a quiet one is no failure, a silent connection is.
+        config.read_timeout = Some(std::time::Duration::from_secs(30));
+        config.reset_reader_on_write = true;
         config.connect_timeout = Some(std::time::Duration::from_secs(3));
         kube::Client::try_from(config).map_err(|error| error.to_string())
     }

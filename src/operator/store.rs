@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// How long one watch lasts: a silent connection is noticed after this.
 const WATCH: u32 = 20;
+/// How long a list or a watch may take to begin to answer.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// The hub's own kinds.
 #[derive(Default)]
@@ -29,7 +31,10 @@ impl Store {
         let (version, plural, _) = kind.resource();
         let group = version.split_once('/').unwrap_or(("", version));
         let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group.0, group.1, &kind.to_string()), plural);
-        let api: kube::Api<DynamicObject> = kube::Api::all_with(operator.fleet.hub.client(), &resource);
+        // A list whose answer is lost would be waited for without end: no answer may take longer to begin than a watch lasts.
+        let bounded = tower::timeout::Timeout::new(operator.fleet.hub.client(), ANSWER);
+        let client = kube::Client::new(bounded, "default");
+        let api: kube::Api<DynamicObject> = kube::Api::all_with(client, &resource);
         let mut events = Box::pin(watcher(api, watcher::Config::default().timeout(WATCH)));
         let mut listed = BTreeSet::new();
         while let Some(event) = events.next().await {

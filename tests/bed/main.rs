@@ -1,1 +1,14 @@
-//! b
+//! firedrill on real control planes, under real traffic. One bed stands for all tests of this binary; they take it in turns.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::too_many_lines,
+    clippy::missing_panics_doc
+)]
+
+mod drill;
+mod kinds;
+mod stage;

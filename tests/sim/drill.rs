@@ -235,6 +235,7 @@ fn under_any_finite_faults_every_drill_ends_restored() {
     for seed in seeds(300) {
         test(async {
             let context = format!("seed {seed}");
+            println!("{context}");
             let world = World::new(seed).await;
             let calm_again = world.fleet.clock.now() + chrono::TimeDelta::seconds(90);
             let shares = world.watch_shares();

@@ -1,0 +1,295 @@
+//! The stage that all tests share: a bed with the shop, and the chart's roles; the operator runs under exactly those.
+
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::time::Duration;
+use testbed::{Bed, Cluster, Options, shop, until};
+use tokio::runtime::Runtime;
+use tokio::sync::{Mutex, OnceCell};
+
+pub const NAMESPACE: &str = "firedrill";
+const METRICS: &str = "127.0.0.1:18090";
+
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
+static STAGE: OnceCell<Stage> = OnceCell::const_new();
+static TURN: Mutex<()> = Mutex::const_new(());
+
+pub struct Stage {
+    pub bed: Bed,
+    folder: PathBuf,
+    kubeconfig: PathBuf,
+}
+
+/// One process of the operator; ended with SIGKILL when dropped.
+pub struct Operator {
+    child: Child,
+}
+
+/// Runs a test on the stage, which the first one builds, when it is its turn.
+pub fn on_stage<F: Future<Output = ()>>(test: impl FnOnce(&'static Stage) -> F) {
+    RUNTIME.block_on(async {
+        let _turn = TURN.lock().await;
+        let stage = STAGE.get_or_init(Stage::build).await;
+        test(stage).await;
+    });
+}
+
+impl Stage {
+    async fn build() -> Self {
+        let options = Options { operator_metrics: Some(METRICS.to_owned()), ..Options::default() };
+        let bed = Bed::up(options).await.unwrap();
+        let folder = std::env::temp_dir().join(format!("firedrill-bed-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (hub, region) = (chart(&bed, &["--set", "mode=hub"]), chart(&bed, &["--set", "mode=region"]));
+        install(bed.hub(), &hub).await;
+        futures_join(bed.regions().iter().map(|cluster| install(cluster, &region))).await;
+        shop::install(&bed, shop::Size::default()).await.unwrap();
+        for cluster in bed.regions() {
+            let kubeconfig = cluster.service_account_kubeconfig(NAMESPACE, "firedrill").await.unwrap();
+            let file = folder.join(cluster.name());
+            std::fs::write(&file, kubeconfig).unwrap();
+            let from = format!("--from-file=kubeconfig={}", file.display());
+            bed.hub().kubectl(&["create", "secret", "generic", cluster.name(), "-n", NAMESPACE, &from], None).await.unwrap();
+        }
+        let kubeconfig = folder.join("hub");
+        std::fs::write(&kubeconfig, bed.hub().service_account_kubeconfig(NAMESPACE, "firedrill").await.unwrap()).unwrap();
+        let stage = Self { bed, folder, kubeconfig };
+        stage.apply(&regions()).await;
+        stage.apply(&routes()).await;
+        stage.apply(&plan()).await;
+        stage
+    }
+
+    pub fn hub(&self) -> &Cluster {
+        self.bed.hub()
+    }
+
+    pub async fn apply(&self, manifest: &Value) {
+        self.hub().kubectl(&["apply", "-f", "-"], Some(&manifest.to_string())).await.unwrap();
+    }
+
+    pub fn operator(&self, identity: &str) -> Operator {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.folder.join(format!("{identity}.log"))).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_firedrill"))
+            .args(["controller", "--namespace", NAMESPACE, "--identity", identity, "--log-format", "text"])
+            .args(["--listen", if identity == "second" { "127.0.0.1:18091" } else { METRICS }])
+            .args(["--prometheus", self.bed.prometheus().unwrap()])
+            .env("KUBECONFIG", &self.kubeconfig)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Operator { child }
+    }
+
+    /// The last lines of an operator's log, for a failed test.
+    pub fn log(&self, identity: &str) -> String {
+        let text = std::fs::read_to_string(self.folder.join(format!("{identity}.log"))).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+
+    /// Starts a drill now.
+    pub async fn drill(&self, name: &str, plan: &str, region: &str) {
+        let at = self.hub().kubectl(&["get", "--raw=/version"], None).await.map(|_| now()).unwrap();
+        let spec = json!({"plan": plan, "region": region, "mode": "Exercise", "start": {"at": at}});
+        self.apply(&json!({"apiVersion": "firedrill.dev/v1alpha1", "kind": "Drill", "metadata": {"name": name}, "spec": spec})).await;
+    }
+
+    pub async fn get(&self, cluster: &Cluster, kind: &str, name: &str) -> Value {
+        let namespace = if kind == "drill" || kind == "node" { "default" } else { shop::NAMESPACE };
+        let text = cluster.kubectl(&["get", kind, name, "-n", namespace, "-o", "json", "--show-managed-fields"], None).await.unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    pub async fn status(&self, drill: &str) -> Value {
+        self.get(self.hub(), "drill", drill).await["status"].clone()
+    }
+
+    pub async fn until(&self, drill: &str, bound: u64, wanted: impl Fn(&Value) -> bool) -> Value {
+        let wanted = &wanted;
+        let what = format!("drill {drill}");
+        let seen = until(&what, Duration::from_secs(bound), || async move {
+            let status = self.status(drill).await;
+            if wanted(&status) { Ok(status) } else { Err(serde_json::to_string_pretty(&status).unwrap()) }
+        })
+        .await;
+        seen.unwrap_or_else(|error| panic!("{error}\n{}\n{}", self.log("first"), self.log("second")))
+    }
+
+    pub async fn done(&self, drill: &str, bound: u64) -> Value {
+        self.until(drill, bound, |status| status["phase"] == "Done").await
+    }
+
+    /// Every object that a drill may touch, without what servers change by themselves.
+    pub async fn snapshot(&self) -> BTreeMap<String, Value> {
+        let mut all = BTreeMap::new();
+        let mut read = async |cluster: &Cluster, kinds: &str, namespace: &str| {
+            let arguments = ["get", kinds, "-n", namespace, "-o", "json", "--show-managed-fields"];
+            let list: Value = serde_json::from_str(&cluster.kubectl(&arguments, None).await.unwrap()).unwrap();
+            let items = list["items"].as_array().unwrap();
+            let scaled: Vec<&str> = items
+                .iter()
+                .filter(|object| object["kind"] == "HorizontalPodAutoscaler")
+                .filter_map(|object| object["spec"]["scaleTargetRef"]["name"].as_str())
+                .collect();
+            for object in items {
+                let name = object["metadata"]["name"].as_str().unwrap();
+                let owner = object["metadata"]["ownerReferences"][0]["name"].as_str().unwrap_or(name);
+                let live = matches!(object["kind"].as_str(), Some("Deployment" | "ReplicaSet")) && scaled.contains(&owner);
+                all.insert(format!("{} {} {name}", cluster.name(), object["kind"].as_str().unwrap()), bare(object, live));
+            }
+        };
+        read(self.hub(), "httproutes", shop::NAMESPACE).await;
+        for cluster in self.bed.regions() {
+            read(cluster, "deployments,replicasets,horizontalpodautoscalers,poddisruptionbudgets", shop::NAMESPACE).await;
+            read(cluster, "nodes", "default").await;
+        }
+        all
+    }
+
+    /// No claim, label or contract's copy is left anywhere.
+    pub async fn assert_nothing_left(&self) {
+        for cluster in self.bed.regions().iter().chain([self.hub()]) {
+            let kinds = if cluster.name() == self.hub().name() { "httproutes" } else { "deployments,replicasets,horizontalpodautoscalers,nodes" };
+            let text = cluster.kubectl(&["get", kinds, "-A", "-o", "json"], None).await.unwrap();
+            assert!(!text.contains("firedrill.dev/claim"), "{}: a claim is left", cluster.name());
+            if cluster.name() != self.hub().name() {
+                let copies = cluster.kubectl(&["get", "configmaps", "-n", NAMESPACE, "-l", "firedrill.dev/claimed", "-o", "name"], None).await;
+                assert_eq!(copies.unwrap().trim(), "", "{}: a contract's copy is left", cluster.name());
+            }
+        }
+    }
+}
+
+/// An object without what a server changes by itself, and without the live size of what an autoscaler owns.
+fn bare(object: &Value, live: bool) -> Value {
+    let mut object = object.clone();
+    object.as_object_mut().unwrap().remove("status");
+    let metadata = object["metadata"].as_object_mut().unwrap();
+    metadata.remove("resourceVersion");
+    metadata.remove("generation");
+    if let Some(entries) = metadata.get_mut("managedFields").and_then(Value::as_array_mut) {
+        // Who wrote a status, and when what was written, is not ownership of the spec.
+        entries.retain(|entry| entry["subresource"] != "status" && entry["subresource"] != "scale");
+        // The deployment controller and the autoscaler come and go with what they do; the owner's entries are what must come back.
+        entries.retain(|entry| entry["manager"] != "kube-controller-manager");
+        for entry in entries.iter_mut() {
+            entry.as_object_mut().unwrap().remove("time");
+        }
+        entries.sort_by_key(ToString::to_string);
+    }
+    if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+        annotations.retain(|key, _| !(live && key.starts_with("deployment.kubernetes.io/")));
+        // The controller keeps the sizes of a Deployment on its ReplicaSets.
+        annotations.retain(|key, _| !key.ends_with("-replicas"));
+    }
+    if live {
+        object["spec"].as_object_mut().unwrap().remove("replicas");
+    }
+    object
+}
+
+impl Operator {
+    pub fn kill(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    pub fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap().success());
+    }
+
+    pub fn peak_memory(&self) -> String {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        text.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default().to_owned()
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn now() -> String {
+    let output = Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// What the chart renders, less its Deployment: the tests start the operator themselves, under the chart's roles.
+fn chart(bed: &Bed, arguments: &[&str]) -> String {
+    let output = Command::new(&bed.tools().helm)
+        .args(["template", "firedrill", concat!(env!("CARGO_MANIFEST_DIR"), "/charts/firedrill"), "--namespace", NAMESPACE])
+        .args(["--set", "fullnameOverride=firedrill"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let keep = |document: &&str| !document.contains("\nkind: Deployment\n") && !document.contains("\nkind: PodDisruptionBudget\n");
+    text.split("\n---").filter(keep).collect::<Vec<_>>().join("\n---")
+}
+
+async fn install(cluster: &Cluster, manifest: &str) {
+    cluster.kubectl(&["create", "namespace", NAMESPACE], None).await.unwrap();
+    cluster.kubectl(&["apply", "--server-side", "-f", "-"], Some(manifest)).await.unwrap();
+}
+
+async fn futures_join<F: Future<Output = ()>>(all: impl Iterator<Item = F>) {
+    for one in all {
+        one.await;
+    }
+}
+
+fn list(items: Vec<Value>) -> Value {
+    json!({"apiVersion": "v1", "kind": "List", "items": items})
+}
+
+fn regions() -> Value {
+    let region = |name: &&str| {
+        let cluster = json!({"kubeconfigSecret": {"name": name}});
+        json!({"apiVersion": "firedrill.dev/v1alpha1", "kind": "Region", "metadata": {"name": name}, "spec": {"cluster": cluster}})
+    };
+    list(testbed::DEFAULT_REGIONS.iter().map(region).collect())
+}
+
+fn routes() -> Value {
+    let route = |name: &&str| {
+        let backends: Vec<Value> =
+            testbed::DEFAULT_REGIONS.iter().map(|region| json!({"region": region, "name": format!("{name}-{region}")})).collect();
+        let query = r#"sum(rate(traefik_service_requests_total{service=~".*-svc-shop-${backend}-.*"}[5s])) or vector(0)"#;
+        json!({
+            "apiVersion": "firedrill.dev/v1alpha1", "kind": "TrafficRoute", "metadata": {"name": name, "namespace": "shop"},
+            "spec": {
+                "httpRoute": {"name": name}, "backends": backends,
+                "confirm": {"query": query, "window": "5s", "splitTolerancePercent": 10},
+            },
+        })
+    };
+    list(shop::ROUTES.iter().map(route).collect())
+}
+
+/// Holds at zero and short windows, so that what is measured is firedrill and not waiting.
+fn plan() -> Value {
+    let errors = r#"(sum(rate(traefik_service_requests_total{code=~"5.."}[5s])) or vector(0)) / sum(rate(traefik_service_requests_total[5s]))"#;
+    let pace = json!({"firstPercent": 10, "growthPercent": 300, "maxStepPercent": 50, "hold": "0s"});
+    json!({
+        "apiVersion": "firedrill.dev/v1alpha1", "kind": "EvacuationPlan", "metadata": {"name": "shop"},
+        "spec": {
+            "regions": testbed::DEFAULT_REGIONS, "namespaces": ["shop"], "cordon": "Nodes", "soak": "5s", "deadline": "10m",
+            "objectives": {"timeToHealthy": "5m", "stableFor": "5s"},
+            "pace": {"evacuate": pace, "failback": pace},
+            "gates": [{"name": "errors", "role": "UserHealth", "max": "0.01", "query": errors, "interval": "1s"}],
+        },
+    })
+}
