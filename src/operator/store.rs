@@ -32,7 +32,14 @@ impl Store {
         let group = version.split_once('/').unwrap_or(("", version));
         let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group.0, group.1, &kind.to_string()), plural);
         // A list whose answer is lost would be waited for without end: no answer may take longer to begin than a watch lasts.
-        let bounded = tower::timeout::Timeout::new(operator.fleet.hub.client(), ANSWER);
+        let hub = operator.fleet.hub.client();
+        let bounded = tower::service_fn(move |request| {
+            let hub = hub.clone();
+            async move {
+                let answer = tokio::time::timeout(ANSWER, hub.send(request)).await;
+                answer.map_err(tower::BoxError::from)?.map_err(tower::BoxError::from)
+            }
+        });
         let client = kube::Client::new(bounded, "default");
         let api: kube::Api<DynamicObject> = kube::Api::all_with(client, &resource);
         let mut events = Box::pin(watcher(api, watcher::Config::default().timeout(WATCH)));

@@ -12,6 +12,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Mutex, OnceCell};
 
 pub const NAMESPACE: &str = "firedrill";
+/// The bed's regions.
+pub const REGIONS: [&str; 3] = ["eu-west", "us-east", "ap-south"];
 const METRICS: &str = "127.0.0.1:18090";
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
@@ -40,7 +42,7 @@ pub fn on_stage<F: Future<Output = ()>>(test: impl FnOnce(&'static Stage) -> F) 
 
 impl Stage {
     async fn build() -> Self {
-        let options = Options { operator_metrics: Some(METRICS.to_owned()), ..Options::default() };
+        let options = Options { operator_metrics: Some(METRICS.to_owned()), regions: REGIONS.map(str::to_owned).to_vec(), ..Options::default() };
         let bed = Bed::up(options).await.unwrap();
         let folder = std::env::temp_dir().join(format!("firedrill-bed-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
@@ -116,9 +118,18 @@ impl Stage {
         let what = format!("drill {drill}");
         let seen = until(&what, Duration::from_secs(bound), || async move {
             let status = self.status(drill).await;
-            if wanted(&status) { Ok(status) } else { Err(serde_json::to_string_pretty(&status).unwrap()) }
+            let over = status["phase"] == "Done";
+            if wanted(&status) {
+                Ok(Ok(status))
+            } else if over {
+                Ok(Err(format!("it is over: {status:#}")))
+            } else {
+                Err(format!("{status:#}"))
+            }
         })
-        .await;
+        .await
+        .map_err(|error| error.to_string())
+        .and_then(|seen| seen);
         seen.unwrap_or_else(|error| panic!("{error}\n{}\n{}", self.log("first"), self.log("second")))
     }
 
@@ -205,10 +216,6 @@ impl Operator {
         let _ = self.child.wait();
     }
 
-    pub fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap().success());
-    }
-
     pub fn peak_memory(&self) -> String {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
         text.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default().to_owned()
@@ -260,13 +267,13 @@ fn regions() -> Value {
         let cluster = json!({"kubeconfigSecret": {"name": name}});
         json!({"apiVersion": "firedrill.dev/v1alpha1", "kind": "Region", "metadata": {"name": name}, "spec": {"cluster": cluster}})
     };
-    list(testbed::DEFAULT_REGIONS.iter().map(region).collect())
+    list(REGIONS.iter().map(region).collect())
 }
 
 fn routes() -> Value {
     let route = |name: &&str| {
         let backends: Vec<Value> =
-            testbed::DEFAULT_REGIONS.iter().map(|region| json!({"region": region, "name": format!("{name}-{region}")})).collect();
+            REGIONS.iter().map(|region| json!({"region": region, "name": format!("{name}-{region}")})).collect();
         let query = r#"sum(rate(traefik_service_requests_total{service=~".*-svc-shop-${backend}-.*"}[5s])) or vector(0)"#;
         json!({
             "apiVersion": "firedrill.dev/v1alpha1", "kind": "TrafficRoute", "metadata": {"name": name, "namespace": "shop"},
@@ -286,7 +293,7 @@ fn plan() -> Value {
     json!({
         "apiVersion": "firedrill.dev/v1alpha1", "kind": "EvacuationPlan", "metadata": {"name": "shop"},
         "spec": {
-            "regions": testbed::DEFAULT_REGIONS, "namespaces": ["shop"], "cordon": "Nodes", "soak": "5s", "deadline": "10m",
+            "regions": REGIONS, "namespaces": ["shop"], "cordon": "Nodes", "soak": "5s", "deadline": "10m",
             "objectives": {"timeToHealthy": "5m", "stableFor": "5s"},
             "pace": {"evacuate": pace, "failback": pace},
             "gates": [{"name": "errors", "role": "UserHealth", "max": "0.01", "query": errors, "interval": "1s"}],
