@@ -38,11 +38,7 @@ pub async fn observe(fleet: &Fleet, seam: &Seam, needs: &Needs) -> World {
         (query.clone(), Seen { at: seam.clock.now(), what })
     }));
     let (objects, lists, readings) = futures::join!(objects, lists, readings);
-    World {
-        objects: objects.into_iter().collect(),
-        lists: lists.into_iter().collect(),
-        readings: readings.into_iter().collect(),
-    }
+    World { objects: objects.into_iter().collect(), lists: lists.into_iter().collect(), readings: readings.into_iter().collect() }
 }
 
 fn api(fleet: &Fleet, cluster: &ClusterUid) -> Result<Api, Blind> {
@@ -55,6 +51,8 @@ fn blind(error: CallError) -> Blind {
         Category::Forbidden => Blind::Forbidden(error.message),
         Category::NotInstalled | Category::NotFound => Blind::NotInstalled,
         Category::Malformed => Blind::Malformed(error.message),
-        Category::Unreachable | Category::Conflict | Category::Invalid | Category::Unavailable => Blind::Unreachable(error.message),
+        Category::Unreachable | Category::Conflict | Category::Invalid | Category::Unavailable => {
+            Blind::Unreachable(error.message)
+        }
     }
 }

@@ -61,6 +61,7 @@ impl Seam {
 impl Clock {
     /// A virtual clock that starts now at `base`.
     #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "a virtual clock begins here")]
     pub fn starting(base: Timestamp) -> Self {
         Self::Virtual { base, start: tokio::time::Instant::now(), skew: chrono::TimeDelta::zero() }
     }
@@ -71,7 +72,9 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match self {
             Self::Wall => chrono::Utc::now(),
-            Self::Virtual { base, start, skew } => *base + chrono::TimeDelta::from_std(start.elapsed()).unwrap_or_default() + *skew,
+            Self::Virtual { base, start, skew } => {
+                *base + chrono::TimeDelta::from_std(start.elapsed()).unwrap_or_default() + *skew
+            }
         }
     }
 

@@ -72,7 +72,11 @@ impl Telemetry {
             share: Family::default(),
         };
         let mut registry = Registry::with_prefix("firedrill");
-        registry.register("time_to_healthy_seconds", "From the start until users were healthy without the region", all.time_to_healthy.clone());
+        registry.register(
+            "time_to_healthy_seconds",
+            "From the start until users were healthy without the region",
+            all.time_to_healthy.clone(),
+        );
         registry.register("phase_duration_seconds", "How long each phase of a drill took", all.phases.clone());
         registry.register("drills", "Drills that ended", all.drills.clone());
         registry.register("writes", "Writes by kind and outcome", all.writes.clone());
@@ -82,7 +86,11 @@ impl Telemetry {
         registry.register("leader", "1 while this instance leads", all.leader.clone());
         registry.register("drill_phase", "1 for the phase in which a drill is", all.phase.clone());
         registry.register("traffic_weight_ratio", "Each region's share of a route by its weights", all.weight.clone());
-        registry.register("drill_moved_ratio", "How much of the leaving region's share an acting drill has moved", all.share.clone());
+        registry.register(
+            "drill_moved_ratio",
+            "How much of the leaving region's share an acting drill has moved",
+            all.share.clone(),
+        );
         registry.register("last_proven_timestamp_seconds", "When a drill was last Passed", all.proven.clone());
         registry.register("findings", "Findings of a drill's checks", all.findings.clone());
         Self { registry: Mutex::new(registry), ..all }
@@ -114,7 +122,8 @@ impl Telemetry {
         let of = of(drill);
         let times = &status.times;
         let mut verdict = of.clone();
-        verdict.push(("verdict".to_owned(), status.verdict.map_or_else(|| "Checked".to_owned(), |verdict| format!("{verdict:?}"))));
+        verdict
+            .push(("verdict".to_owned(), status.verdict.map_or_else(|| "Checked".to_owned(), |verdict| format!("{verdict:?}"))));
         self.drills.get_or_create(&verdict).inc();
         let seconds = |from: Option<Timestamp>, to: Option<Timestamp>| Some((to? - from?).to_std().ok()?.as_secs_f64());
         if let Some(took) = seconds(times.declared, times.healthy) {
@@ -165,7 +174,8 @@ impl Telemetry {
             }
         }
         for route in routes {
-            let (namespace, name) = (route.metadata.namespace.clone().unwrap_or_default(), route.metadata.name.clone().unwrap_or_default());
+            let (namespace, name) =
+                (route.metadata.namespace.clone().unwrap_or_default(), route.metadata.name.clone().unwrap_or_default());
             for share in route.status.iter().flat_map(|status| &status.shares) {
                 let labels = labels([("namespace", &namespace), ("route", &name), ("region", &share.region)]);
                 self.weight.get_or_create(&labels).set(f64::from(share.desired_percent) / 100.0);

@@ -36,7 +36,15 @@ pub struct Condition {
 }
 
 /// Sets one condition; its transition time moves only when its status does.
-pub fn set(conditions: &mut Vec<Condition>, kind: &str, status: Status, reason: &str, message: &str, generation: i64, now: Timestamp) {
+pub fn set(
+    conditions: &mut Vec<Condition>,
+    kind: &str,
+    status: Status,
+    reason: &str,
+    message: &str,
+    generation: i64,
+    now: Timestamp,
+) {
     let before = conditions.iter().position(|condition| condition.kind == kind).map(|at| conditions.remove(at));
     let since = before.filter(|before| before.status == status).map_or(now, |before| before.last_transition_time);
     conditions.push(Condition {

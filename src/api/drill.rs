@@ -7,7 +7,14 @@ use serde::{Deserialize, Serialize};
 
 /// One run, immutable, executed once: run again = create again.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[kube(group = "firedrill.dev", version = "v1alpha1", kind = "Drill", status = "DrillStatus", category = "firedrill", shortname = "fdd")]
+#[kube(
+    group = "firedrill.dev",
+    version = "v1alpha1",
+    kind = "Drill",
+    status = "DrillStatus",
+    category = "firedrill",
+    shortname = "fdd"
+)]
 #[kube(printcolumn = r#"{"name":"Region","type":"string","jsonPath":".spec.region"}"#)]
 #[kube(printcolumn = r#"{"name":"Mode","type":"string","jsonPath":".spec.mode"}"#)]
 #[kube(printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#)]

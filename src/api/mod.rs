@@ -14,8 +14,8 @@ pub use drill::{
 };
 pub use gate::{Gate, NoData, OnFailure, Role};
 pub use plan::{
-    Capacity, CapacityMode, Contention, Cordon, EvacuationPlan, EvacuationPlanSpec, EvacuationPlanStatus, Failback, Guards, Objectives,
-    Pace, PaceStep, Prometheus,
+    Capacity, CapacityMode, Contention, Cordon, EvacuationPlan, EvacuationPlanSpec, EvacuationPlanStatus, Failback, Guards,
+    Objectives, Pace, PaceStep, Prometheus,
 };
 pub use region::{ClusterRef, Local, Region, RegionSpec, RegionState, RegionStatus, SecretRef};
 pub use route::{BackendRef, Confirm, HttpRouteRef, RegionShare, TrafficRoute, TrafficRouteSpec, TrafficRouteStatus};
@@ -29,7 +29,25 @@ pub const FINALIZER: &str = "firedrill.dev/drill";
 #[must_use]
 pub fn crds() -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition> {
     use kube::CustomResourceExt;
-    vec![Region::crd(), EvacuationPlan::crd(), Drill::crd(), TrafficRoute::crd()]
+    let mut crds = vec![Region::crd(), EvacuationPlan::crd(), Drill::crd(), TrafficRoute::crd()];
+    for schema in crds.iter_mut().flat_map(|crd| &mut crd.spec.versions).filter_map(|version| version.schema.as_mut()) {
+        if let Some(schema) = &mut schema.open_api_v3_schema {
+            signed(schema);
+        }
+    }
+    crds
+}
+
+/// Kubernetes knows no unsigned formats and warns about each; their bounds say the same.
+fn signed(schema: &mut k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps) {
+    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaPropsOrArray as Items;
+    if schema.format.as_ref().is_some_and(|format| format.starts_with("uint")) {
+        schema.format = None;
+    }
+    schema.properties.iter_mut().flatten().for_each(|(_, inner)| signed(inner));
+    if let Some(Items::Schema(inner)) = &mut schema.items {
+        signed(inner);
+    }
 }
 
 /// The schema of a Go duration (`90s`, `1h30m`).
@@ -57,6 +75,11 @@ mod tests {
             }
             let committed = std::fs::read_to_string(&name).unwrap_or_default();
             assert!(committed == yaml, "{name} is not what the code generates: run `FIREDRILL_BLESS=1 cargo test`");
+            let chart = name.replace("/crds/", "/charts/firedrill/files/crds/");
+            if std::env::var_os("FIREDRILL_BLESS").is_some() {
+                std::fs::write(&chart, &yaml).unwrap();
+            }
+            assert!(std::fs::read_to_string(&chart).unwrap_or_default() == yaml, "{chart} is not the generated file");
         }
     }
 

@@ -5,11 +5,20 @@ use serde::{Deserialize, Serialize};
 
 /// One failure domain that serves users.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[kube(group = "firedrill.dev", version = "v1alpha1", kind = "Region", status = "RegionStatus", category = "firedrill", shortname = "fdr")]
+#[kube(
+    group = "firedrill.dev",
+    version = "v1alpha1",
+    kind = "Region",
+    status = "RegionStatus",
+    category = "firedrill",
+    shortname = "fdr"
+)]
 #[kube(printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#)]
 #[kube(printcolumn = r#"{"name":"State","type":"string","jsonPath":".status.state"}"#)]
 #[kube(printcolumn = r#"{"name":"Cluster","type":"string","jsonPath":".status.clusterUid","priority":1}"#)]
-#[kube(printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message","priority":1}"#)]
+#[kube(
+    printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message","priority":1}"#
+)]
 #[kube(printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#)]
 #[serde(rename_all = "camelCase")]
 pub struct RegionSpec {

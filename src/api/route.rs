@@ -18,7 +18,9 @@ use serde::{Deserialize, Serialize};
 #[kube(printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#)]
 #[kube(printcolumn = r#"{"name":"Route","type":"string","jsonPath":".spec.httpRoute.name"}"#)]
 #[kube(printcolumn = r#"{"name":"Shares","type":"string","jsonPath":".status.summary"}"#)]
-#[kube(printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message","priority":1}"#)]
+#[kube(
+    printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message","priority":1}"#
+)]
 #[kube(printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#)]
 #[serde(rename_all = "camelCase")]
 pub struct TrafficRouteSpec {

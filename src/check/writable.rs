@@ -10,7 +10,9 @@ pub fn refused(region: Option<&RegionName>, target: &Target, refusal: &Refusal) 
     let label = target.label();
     let message = format!("{label}: {refusal}");
     match refusal {
-        Refusal::TooLong(_) => blocker("ClaimFits", region, &label, message, "Split the object: it has too many values to claim."),
+        Refusal::TooLong(_) => {
+            blocker("ClaimFits", region, &label, message, "Split the object: it has too many values to claim.")
+        }
         Refusal::ClaimedByOther(_) => {
             blocker("Writable", region, &label, message, "Wait until that drill is over, or see why it is not.")
         }

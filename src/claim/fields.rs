@@ -42,7 +42,10 @@ pub(super) fn given_back(seen: &Object, taken: &[Taken]) -> Option<Json> {
 }
 
 fn others(object: &Object) -> impl Iterator<Item = &Json> {
-    object.list("/metadata/managedFields").iter().filter(|entry| entry.get("manager").and_then(Json::as_str) != Some(FIELD_MANAGER))
+    object
+        .list("/metadata/managedFields")
+        .iter()
+        .filter(|entry| entry.get("manager").and_then(Json::as_str) != Some(FIELD_MANAGER))
 }
 
 /// Whether two entries are of the same manager: what the API server merges by.
@@ -88,11 +91,11 @@ mod tests {
 
     #[test]
     fn what_a_write_takes_from_others_goes_back_to_them() {
-        let gitops =
-            json!({"manager": "argocd", "operation": "Apply", "apiVersion": "v1", "fieldsV1": {"f:spec": {"f:a": {}, "f:b": {}}}});
+        let gitops = json!({"manager": "argocd", "operation": "Apply", "apiVersion": "v1", "fieldsV1": {"f:spec": {"f:a": {}, "f:b": {}}}});
         let lone = json!({"manager": "kubectl", "operation": "Update", "apiVersion": "v1", "fieldsV1": {"f:spec": {"f:c": {}}}});
         let before = object(&json!([gitops, lone]));
-        let ours = json!({"manager": "firedrill", "operation": "Update", "apiVersion": "v1", "fieldsV1": {"f:spec": {"f:a": {}}}});
+        let ours =
+            json!({"manager": "firedrill", "operation": "Update", "apiVersion": "v1", "fieldsV1": {"f:spec": {"f:a": {}}}});
         let mut less = gitops.clone();
         less["fieldsV1"] = json!({"f:spec": {"f:b": {}}});
         let after = object(&json!([less, ours]));

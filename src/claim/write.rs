@@ -1,6 +1,6 @@
 use super::annotation::{ANNOTATION, Claim, LABEL, LIMIT, Read, Undo, read};
 use super::fields::{Taken, given_back};
-use crate::terms::{Json, Object, Owner, Spot, SpotGone, Target, Term, Version};
+use crate::terms::{Json, Object, Owner, Spot, Target, Term, Version};
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, ReplaceOperation};
 use jsonptr::PointerBuf;
 use serde::{Deserialize, Serialize};
@@ -121,12 +121,7 @@ pub fn undo_claim(seen: &Object, claim: &Claim, term: Term) -> Result<Outcome, R
     let changes: Vec<Change> = claim
         .undo
         .iter()
-        .map(|entry| Change {
-            spot: entry.spot.clone(),
-            was: entry.was.clone(),
-            from: entry.is.clone(),
-            to: entry.was.clone(),
-        })
+        .map(|entry| Change { spot: entry.spot.clone(), was: entry.was.clone(), from: entry.is.clone(), to: entry.was.clone() })
         .collect();
     bring(seen, &claim.on, &claim.by, term, &changes, &claim.taken)
 }
@@ -190,12 +185,9 @@ fn bring(
             was: text(change.was.as_ref()),
             ours: text(entry.as_ref().map_or(change.from.as_ref(), |entry| entry.is.as_ref())),
         };
-        let found = match change.spot.find(seen.json()) {
-            Ok(found) => found,
-            Err(SpotGone(_)) => {
-                conflicts.push(conflict(None));
-                continue;
-            }
+        let Ok(found) = change.spot.find(seen.json()) else {
+            conflicts.push(conflict(None));
+            continue;
         };
         let there = &found.value;
         let known = *there == change.to
@@ -208,7 +200,11 @@ fn bring(
         }
         let made = entry.as_ref().map_or(found.missing, |entry| entry.made);
         if *there != change.to {
-            edits.push(Edit { spot: change.spot.clone(), to: change.to.clone(), prune: if change.to.is_none() { made } else { 0 } });
+            edits.push(Edit {
+                spot: change.spot.clone(),
+                to: change.to.clone(),
+                prune: if change.to.is_none() { made } else { 0 },
+            });
         }
         if change.to != change.was {
             claim.undo.push(Undo { spot: change.spot.clone(), was: change.was.clone(), is: change.to.clone(), made });

@@ -24,7 +24,7 @@ pub(super) struct Controller {
     /// This instance among its replicas; the pod's name.
     #[arg(long, env = "POD_NAME")]
     identity: Option<String>,
-    /// The Prometheus to ask where a plan names none, for example http://prometheus.monitoring:9090.
+    /// The Prometheus to ask where a plan names none, for example <http://prometheus.monitoring:9090>.
     #[arg(long, env = "FIREDRILL_PROMETHEUS")]
     prometheus: Option<String>,
     /// A host (with port) that plans may name as their Prometheus beside it; may be given several times.
@@ -40,8 +40,8 @@ pub(super) struct Controller {
 
 impl Controller {
     pub(super) fn run(self) -> Result<ExitCode, String> {
-        let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-            .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        let filter =
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
         let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
         if self.log_format == "json" {
             logs.json().flatten_event(true).with_current_span(false).init();
@@ -60,20 +60,19 @@ impl Controller {
         let network: Arc<dyn Network> =
             Arc::new(Internet::new().map_err(|error| format!("the machine's certificates cannot be read: {error}"))?);
         let config = kube::Config::infer().await.map_err(|error| {
-            format!("no hub cluster: neither a kubeconfig nor a service account was found ({error}); set KUBECONFIG or run in a pod")
+            format!(
+                "no hub cluster: neither a kubeconfig nor a service account was found ({error}); set KUBECONFIG or run in a pod"
+            )
         })?;
         let client = network.client(config)?;
         let identity = self.identity.unwrap_or_else(|| format!("firedrill-{}", std::process::id()));
         let seam = Seam::new(Clock::Wall, network, u64::from(std::process::id()));
-        let settings = Settings {
-            namespace: self.namespace,
-            identity,
-            prometheus: self.prometheus,
-            allowed_hosts: self.allowed_hosts,
-        };
+        let settings =
+            Settings { namespace: self.namespace, identity, prometheus: self.prometheus, allowed_hosts: self.allowed_hosts };
         let operator = Operator::new(client, seam, settings);
-        let listener =
-            tokio::net::TcpListener::bind(self.listen).await.map_err(|error| format!("cannot listen on {}: {error}", self.listen))?;
+        let listener = tokio::net::TcpListener::bind(self.listen)
+            .await
+            .map_err(|error| format!("cannot listen on {}: {error}", self.listen))?;
         let (stop, stopped) = watch::channel(false);
         let mut served = stopped.clone();
         let server = axum::serve(listener, router(Arc::clone(&operator))).with_graceful_shutdown(async move {

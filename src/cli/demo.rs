@@ -1,8 +1,8 @@
 use super::embedded::{Embedded, REGIONS};
 use crate::api::{Direction, DrillStatus, Phase, StepState, Verdict};
 use crate::report;
-use crate::sim::physics::Pace;
 use crate::sim::Fates;
+use crate::sim::physics::Pace;
 use crate::terms::{Json, Timestamp};
 use anstyle::{AnsiColor, Style};
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 const DRILL: &str = "shop-eu-west-demo";
 /// The demo ends after this much virtual time, whatever happens.
-const LIMIT: Duration = Duration::from_secs(2 * 3600);
+const LIMIT: Duration = Duration::from_hours(2);
 
 /// Evacuate a region of an embedded fleet and show it.
 #[derive(Debug, clap::Args)]
@@ -52,7 +52,7 @@ impl Demo {
         let latency = Fates::latency(fastrand::Rng::with_seed(self.seed), Duration::from_millis(2)..=Duration::from_millis(20));
         let instance = fleet.operator("demo", &latency);
         // The shop is up and every region known before anybody drills.
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
         let before = fleet.snapshot();
         fleet.drill(DRILL, &self.region)?;
         let status = self.follow(&fleet, text).await?;
@@ -74,7 +74,8 @@ impl Demo {
         let mut last = String::new();
         loop {
             let drill = fleet.server("hub")?.get("Drill", "", DRILL).unwrap_or_default();
-            let status: DrillStatus = serde_json::from_value(drill.get("status").cloned().unwrap_or_default()).unwrap_or_default();
+            let status: DrillStatus =
+                serde_json::from_value(drill.get("status").cloned().unwrap_or_default()).unwrap_or_default();
             let line = report::line(&status);
             if text && line != last {
                 let passed = (fleet.clock.now() - begun).to_std().unwrap_or_default();
@@ -95,7 +96,11 @@ impl Demo {
                 return Ok(status);
             }
             if (fleet.clock.now() - begun).to_std().unwrap_or_default() > LIMIT {
-                return Err(format!("the drill did not end within {} h of the fleet's time: {}", LIMIT.as_secs() / 3600, status.message));
+                return Err(format!(
+                    "the drill did not end within {} h of the fleet's time: {}",
+                    LIMIT.as_secs() / 3600,
+                    status.message
+                ));
             }
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
@@ -151,5 +156,7 @@ fn summary(region: &str, status: &DrillStatus, fleet: &Embedded, changed: &[Stri
         .filter(|entry| entry.verb == "patch" && !entry.path.contains("firedrill.dev") && !entry.dry_run)
         .count();
     anstream::println!("  {:<22}{log} requests, {writes} of them writes to objects of the shop and its nodes", "API servers saw");
-    anstream::println!("\nNext: a drill on real control planes, see README.md; `firedrill demo --region {region} -o json` for machines.");
+    anstream::println!(
+        "\nNext: a drill on real control planes, see README.md; `firedrill demo --region {region} -o json` for machines."
+    );
 }

@@ -77,8 +77,9 @@ impl Embedded {
             let index = index as u64;
             let random = fastrand::Rng::with_seed(seed.wrapping_mul(31).wrapping_add(index));
             let server = Server::new(name, 1_000_003 * (index + 1), clock.clone(), random);
-            for (kind, namespaced) in
-                [("Region", false), ("EvacuationPlan", false), ("Drill", false), ("TrafficRoute", true)].into_iter().filter(|_| index == 0)
+            for (kind, namespaced) in [("Region", false), ("EvacuationPlan", false), ("Drill", false), ("TrafficRoute", true)]
+                .into_iter()
+                .filter(|_| index == 0)
             {
                 let plural = format!("{}s", kind.to_lowercase());
                 let make = if namespaced { Kind::namespaced } else { Kind::cluster };
@@ -106,16 +107,17 @@ impl Embedded {
     pub fn hurry(&self) -> Result<(), String> {
         let hub = self.server("hub")?;
         let quick = json!({"firstPercent": 10, "growthPercent": 300, "maxStepPercent": 50, "hold": "1s"});
-        hub.edit("EvacuationPlan", "", "shop", |plan| {
-            plan["spec"]["pace"] = json!({"evacuate": quick, "failback": quick});
-            plan["spec"]["soak"] = json!("3s");
-            plan["spec"]["objectives"] = json!({"timeToHealthy": "10m", "stableFor": "1s"});
-            plan["spec"]["deadline"] = json!("10m");
-        })
-        .map_err(|refusal| format!("{refusal:?}"))?;
+        let spec = json!({
+            "pace": {"evacuate": quick, "failback": quick}, "soak": "3s", "deadline": "10m",
+            "objectives": {"timeToHealthy": "10m", "stableFor": "1s"},
+        });
+        hub.edit("EvacuationPlan", "", "shop", |plan| json_patch::merge(plan, &json!({"spec": spec})))
+            .map_err(|refusal| format!("{refusal:?}"))?;
         for route in ["checkout", "shop"] {
-            hub.edit("TrafficRoute", "shop", route, |route| route["spec"]["confirm"]["window"] = json!("2s"))
-                .map_err(|refusal| format!("{refusal:?}"))?;
+            hub.edit("TrafficRoute", "shop", route, |route| {
+                json_patch::merge(route, &json!({"spec": {"confirm": {"window": "2s"}}}));
+            })
+            .map_err(|refusal| format!("{refusal:?}"))?;
         }
         Ok(())
     }
@@ -139,7 +141,8 @@ impl Embedded {
                     let of = |pointer: &str| object.pointer(pointer).and_then(Json::as_str).unwrap_or_default().to_owned();
                     let key = format!("{name}: {kind} {}", of("/metadata/name"));
                     // The live size of a workload that has an autoscaler is the autoscaler's.
-                    let scaled = kind == "Deployment" && server.get("HorizontalPodAutoscaler", "shop", &of("/metadata/name")).is_some();
+                    let scaled =
+                        kind == "Deployment" && server.get("HorizontalPodAutoscaler", "shop", &of("/metadata/name")).is_some();
                     if let Some(map) = object.as_object_mut() {
                         map.remove("status");
                     }
@@ -171,10 +174,13 @@ impl Embedded {
             for node in 0..3 {
                 let allocatable = json!({"cpu": "8", "memory": "32Gi", "pods": "110"});
                 let ready = json!([{"type": "Ready", "status": "True"}]);
-                self.seed_object(region, json!({
-                    "apiVersion": "v1", "kind": "Node", "metadata": {"name": format!("{region}-{node}")},
-                    "status": {"allocatable": allocatable, "capacity": allocatable, "conditions": ready},
-                }))?;
+                self.seed_object(
+                    region,
+                    json!({
+                        "apiVersion": "v1", "kind": "Node", "metadata": {"name": format!("{region}-{node}")},
+                        "status": {"allocatable": allocatable, "capacity": allocatable, "conditions": ready},
+                    }),
+                )?;
             }
             for (workload, replicas, scaled) in [("cart", 3, true), ("checkout", 2, false), ("web", 4, true)] {
                 self.seed_object(region, deployment(workload, replicas))?;
@@ -188,14 +194,18 @@ impl Embedded {
                 "clusters": [{"name": region, "cluster": {"server": format!("https://{region}.embedded:6443")}}],
                 "users": [{"name": region, "user": {"token": "embedded"}}],
             });
-            let data = serde_json::to_value(ByteString(kubeconfig.to_string().into_bytes())).map_err(|error| error.to_string())?;
+            let data =
+                serde_json::to_value(ByteString(kubeconfig.to_string().into_bytes())).map_err(|error| error.to_string())?;
             self.seed_object("hub", json!({
                 "apiVersion": "v1", "kind": "Secret", "metadata": {"name": region, "namespace": NAMESPACE}, "data": {"kubeconfig": data},
             }))?;
-            self.seed_object("hub", json!({
-                "apiVersion": "firedrill.dev/v1alpha1", "kind": "Region", "metadata": {"name": region},
-                "spec": {"cluster": {"kubeconfigSecret": {"name": region}}},
-            }))?;
+            self.seed_object(
+                "hub",
+                json!({
+                    "apiVersion": "firedrill.dev/v1alpha1", "kind": "Region", "metadata": {"name": region},
+                    "spec": {"cluster": {"kubeconfigSecret": {"name": region}}},
+                }),
+            )?;
         }
         for route in ["checkout", "shop"] {
             self.seed_object("hub", http_route(route))?;
@@ -209,10 +219,13 @@ impl Embedded {
     /// # Errors
     /// What the server refused.
     pub fn drill(&self, name: &str, region: &str) -> Result<(), String> {
-        self.seed_object("hub", json!({
-            "apiVersion": "firedrill.dev/v1alpha1", "kind": "Drill", "metadata": {"name": name},
-            "spec": {"plan": "shop", "region": region, "mode": "Exercise", "start": {"at": self.clock.now().to_rfc3339()}},
-        }))
+        self.seed_object(
+            "hub",
+            json!({
+                "apiVersion": "firedrill.dev/v1alpha1", "kind": "Drill", "metadata": {"name": name},
+                "spec": {"plan": "shop", "region": region, "mode": "Exercise", "start": {"at": self.clock.now().to_rfc3339()}},
+            }),
+        )
     }
 
     /// Starts one instance of the operator. `fates` decides what becomes of its calls.
@@ -310,7 +323,8 @@ fn http_route(name: &str) -> Json {
 }
 
 fn traffic_route(name: &str) -> Json {
-    let backends: Vec<Json> = REGIONS.iter().map(|region| json!({"region": region, "name": format!("{name}-{region}")})).collect();
+    let backends: Vec<Json> =
+        REGIONS.iter().map(|region| json!({"region": region, "name": format!("{name}-{region}")})).collect();
     json!({
         "apiVersion": "firedrill.dev/v1alpha1", "kind": "TrafficRoute", "metadata": {"name": name, "namespace": "shop"},
         "spec": {

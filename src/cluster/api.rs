@@ -134,7 +134,9 @@ impl Api {
         let malformed = |message: String| CallError { category: Category::Malformed, message };
         let request = request.body(bytes).map_err(|error| malformed(error.to_string()))?;
         let answer = match tokio::time::timeout(limit, self.client.request::<Json>(request)).await {
-            Err(_) => Err(CallError { category: Category::TimedOut, message: format!("no answer within {} s", limit.as_secs_f32()) }),
+            Err(_) => {
+                Err(CallError { category: Category::TimedOut, message: format!("no answer within {} s", limit.as_secs_f32()) })
+            }
             Ok(Err(error)) => Err(categorise(&error)),
             Ok(Ok(json)) => Ok(json),
         };
@@ -198,7 +200,10 @@ fn categorise(error: &kube::Error) -> CallError {
                 504 => Category::TimedOut,
                 _ => Category::Unavailable,
             };
-            CallError { category, message: if status.message.is_empty() { status.reason.clone() } else { status.message.clone() } }
+            CallError {
+                category,
+                message: if status.message.is_empty() { status.reason.clone() } else { status.message.clone() },
+            }
         }
         kube::Error::SerdeError(error) => CallError { category: Category::Malformed, message: error.to_string() },
         other => CallError { category: Category::Unreachable, message: chain(other) },
@@ -218,7 +223,6 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,9 @@ pub enum KubeconfigError {
     #[error("the kubeconfig is not usable: {0}")]
     Unusable(String),
     /// It would run a program or read a file of the operator's machine.
-    #[error("the kubeconfig uses `{0}`; only data in it is used: embed it (for example with `kubectl config view --flatten --minify`), and use a token or a client certificate")]
+    #[error(
+        "the kubeconfig uses `{0}`; only data in it is used: embed it (for example with `kubectl config view --flatten --minify`), and use a token or a client certificate"
+    )]
     NotData(&'static str),
 }
 

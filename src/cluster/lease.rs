@@ -98,7 +98,7 @@ impl Lease {
                 let term = Term(at_least().0 + 1);
                 let body = self.body(json!({"name": "firedrill", "namespace": self.namespace}), term, 0);
                 let made = self.api.call(Method::POST, &self.path(), Body::Json(body), CALL).await;
-                return self.granted(made, term);
+                return granted(made, term);
             }
             Err(error) => return Err(error),
         };
@@ -123,15 +123,7 @@ impl Lease {
         let transitions = seen.number("/spec/leaseTransitions").unwrap_or(0) + i64::from(!still);
         let body = self.body(seen.at("/metadata").cloned().unwrap_or_default(), term, transitions);
         let renewed = self.api.call(Method::PUT, &path, Body::Json(body), CALL).await;
-        self.granted(renewed, term)
-    }
-
-    fn granted(&self, answer: Result<Json, CallError>, term: Term) -> Result<Option<Term>, CallError> {
-        match answer {
-            Ok(_) => Ok(Some(term)),
-            Err(error) if error.category == Category::Conflict => Ok(None),
-            Err(error) => Err(error),
-        }
+        granted(renewed, term)
     }
 
     fn body(&self, mut metadata: Json, term: Term, transitions: i64) -> Json {
@@ -160,5 +152,13 @@ impl Lease {
                 tracing::warn!(%error, "the leader's lease could not be given back");
             }
         }
+    }
+}
+
+fn granted(answer: Result<Json, CallError>, term: Term) -> Result<Option<Term>, CallError> {
+    match answer {
+        Ok(_) => Ok(Some(term)),
+        Err(error) if error.category == Category::Conflict => Ok(None),
+        Err(error) => Err(error),
     }
 }

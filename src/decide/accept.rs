@@ -1,6 +1,4 @@
-use super::contract::{
-    Confirmation, Contract, FORMAT, Limits, Replicas, Route, Size, Step, Traffic, Work,
-};
+use super::contract::{Confirmation, Contract, FORMAT, Limits, Replicas, Route, Size, Step, Traffic, Work};
 use super::gate::{Colour, colour};
 use crate::api::{
     ClusterRef, Cordon, DrillSpec, EvacuationPlanSpec, Finding, Mode, NoData, PaceStep, Severity, TrafficRouteSpec,
@@ -100,7 +98,13 @@ pub fn accept(application: &Application, world: &World, now: Timestamp) -> Resul
     let mut contract = bare(application, &parsed)?;
     let mut findings = Vec::new();
     if let Some(busy) = &application.busy {
-        findings.push(blocker("Busy", "", "", format!("drill {busy} acts just now; one at a time"), "Create the drill again when it is over."));
+        findings.push(blocker(
+            "Busy",
+            "",
+            "",
+            format!("drill {busy} acts just now; one at a time"),
+            "Create the drill again when it is over.",
+        ));
     }
     let sites = sites(&parsed, world, &mut findings);
     if let Some(leaving) = sites.get(&parsed.leaving) {
@@ -174,7 +178,7 @@ fn parse(application: &Application, now: Timestamp) -> Result<Parsed<'_>, Vec<Fi
     };
     let spec = &application.spec;
     if let Some(start) = &spec.start {
-        let within = start.within.map_or(Duration::from_secs(3600), Duration::from);
+        let within = start.within.map_or(Duration::from_hours(1), Duration::from);
         if super::gate::elapsed(start.at, now) > within && spec.mode == Mode::Exercise {
             let message = format!("its start at {} is more than {} ago", start.at.to_rfc3339(), super::go_duration(within));
             block("TooLate", "", message, "Create a drill with a start in the future.");
@@ -185,11 +189,17 @@ fn parse(application: &Application, now: Timestamp) -> Result<Parsed<'_>, Vec<Fi
         return Err(findings);
     };
     if let Some(reason) = &application.prometheus_refused {
-        block("Prometheus", "", reason.clone(), "Add its host to the operator's allow list (Helm value prometheus.allowedHosts).");
+        block(
+            "Prometheus",
+            "",
+            reason.clone(),
+            "Add its host to the operator's allow list (Helm value prometheus.allowedHosts).",
+        );
     }
     let mut regions = BTreeMap::new();
     for name in &plan.regions {
-        let known = RegionName::try_from(name.as_str()).ok().and_then(|name| Some((name.clone(), application.regions.get(&name)?)));
+        let known =
+            RegionName::try_from(name.as_str()).ok().and_then(|name| Some((name.clone(), application.regions.get(&name)?)));
         match known {
             None => block("Region", name, format!("there is no Region {name}"), "Create it, or correct the plan's regions."),
             Some((region, RegionFacts { cluster: Some(cluster), problem, .. })) if problem.is_empty() => {
@@ -234,7 +244,8 @@ fn parse(application: &Application, now: Timestamp) -> Result<Parsed<'_>, Vec<Fi
             Some(name) => RegionName::try_from(name.as_str()).ok().and_then(|name| regions.get(&name).cloned()),
         };
         let Some(cluster) = cluster else {
-            let message = format!("{label} lives in {}, which is no ready region of the plan", facts.spec.cluster.as_deref().unwrap_or(""));
+            let message =
+                format!("{label} lives in {}, which is no ready region of the plan", facts.spec.cluster.as_deref().unwrap_or(""));
             block("Traffic", &label, message, "Correct spec.cluster.");
             continue;
         };
@@ -372,7 +383,10 @@ fn routes(parsed: &Parsed<'_>, contract: &Contract, world: &World, findings: &mu
                 continue;
             }
             Err(Blind::NotInstalled) => {
-                block("Gateway API is not installed in that cluster".to_owned(), "Install its CRDs, or correct the TrafficRoute's cluster.");
+                block(
+                    "Gateway API is not installed in that cluster".to_owned(),
+                    "Install its CRDs, or correct the TrafficRoute's cluster.",
+                );
                 continue;
             }
             Err(blind) => {
@@ -519,9 +533,16 @@ fn cordon(parsed: &Parsed<'_>, contract: &mut Contract, world: &World, findings:
                 "cordon: Nodes would keep new pods of other namespaces away too: {}",
                 strangers.into_iter().take(8).collect::<Vec<_>>().join(", ")
             );
-            findings.push(blocker("Cordon", parsed.leaving.as_str(), "", message, "Use cordon: Mark, or add those namespaces to the plan."));
+            findings.push(blocker(
+                "Cordon",
+                parsed.leaving.as_str(),
+                "",
+                message,
+                "Use cordon: Mark, or add those namespaces to the plan.",
+            ));
         }
-        let name = |node: &Object| Target { cluster: cluster.clone(), kind: Kind::Node, namespace: None, name: node.name().to_owned() };
+        let name =
+            |node: &Object| Target { cluster: cluster.clone(), kind: Kind::Node, namespace: None, name: node.name().to_owned() };
         nodes = list(Kind::Node).unwrap_or_default().iter().map(name).collect();
     }
     contract.steps.push(Step {
@@ -591,10 +612,8 @@ fn gates(contract: &Contract, world: &World, findings: &mut Vec<Finding>) {
 fn remember(contract: &mut Contract, world: &World) {
     let targets: BTreeSet<Target> =
         contract.steps.iter().flat_map(|step| contract.changes(step, 0, 0)).map(|(target, _)| target).collect();
-    contract.uids = targets
-        .into_iter()
-        .filter_map(|target| Some((target.clone(), world.object(&target).ok()??.uid().to_owned())))
-        .collect();
+    contract.uids =
+        targets.into_iter().filter_map(|target| Some((target.clone(), world.object(&target).ok()??.uid().to_owned()))).collect();
 }
 
 /// The line that stands for findings that were left out of a status.

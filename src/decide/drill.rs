@@ -4,7 +4,7 @@ use super::phase::{Event, transition};
 use super::step::{Stride, View, stride};
 use super::verdict;
 use crate::api::{
-    Basis, ContractRef, Contention, Control, Direction, DrillStatus, Failback, Finding, Hold, HoldReason, Intent, Phase, Return,
+    Basis, Contention, ContractRef, Control, Direction, DrillStatus, Failback, Finding, Hold, HoldReason, Intent, Phase, Return,
     StepState, StepStatus, Verdict, Why,
 };
 use crate::claim::{self, Conflict, Write};
@@ -100,9 +100,11 @@ pub fn needs(contract: &Contract, stored: &Stored, progress: &DrillStatus) -> Ne
     for step in &contract.steps {
         match &step.work {
             Work::Headroom(_) => {}
-            Work::Cordon(nodes) => needs
-                .lists
-                .extend(nodes.iter().map(|node| List { cluster: node.cluster.clone(), kind: Kind::Node, namespace: None })),
+            Work::Cordon(nodes) => needs.lists.extend(nodes.iter().map(|node| List {
+                cluster: node.cluster.clone(),
+                kind: Kind::Node,
+                namespace: None,
+            })),
             Work::Traffic(traffic) => {
                 for route in &traffic.routes {
                     needs.objects.insert(route.target.clone());
@@ -195,7 +197,8 @@ pub fn decide(
                 hold.clone_from(&signal.hold);
             }
             measure(contract, &mut next, &strides, now);
-            let debts: BTreeSet<String> = strides.iter().flat_map(|stride| &stride.debts).map(|target| place(contract, target)).collect();
+            let debts: BTreeSet<String> =
+                strides.iter().flat_map(|stride| &stride.debts).map(|target| place(contract, target)).collect();
             next.debts = debts.into_iter().take(128).collect();
         }
         Phase::Pending | Phase::Done => {}
@@ -357,7 +360,9 @@ fn prepare(
                 let body = copy(contract, stored);
                 effects.push(Effect::Create(target, body));
             }
-            Err(blind) => *hold = Some((HoldReason::RegionBlind, format!("the contract's copy in {}: {blind}", place(contract, &target)))),
+            Err(blind) => {
+                *hold = Some((HoldReason::RegionBlind, format!("the contract's copy in {}: {blind}", place(contract, &target))));
+            }
         }
     }
     effects
@@ -499,7 +504,8 @@ fn finish(
     *hold = None;
     let mut debts: BTreeSet<String> = next.debts.iter().cloned().collect();
     if !back {
-        let open = contract.steps.iter().filter(|step| !next.steps.iter().any(|status| status.name == step.name && is_back(status)));
+        let open =
+            contract.steps.iter().filter(|step| !next.steps.iter().any(|status| status.name == step.name && is_back(status)));
         debts.extend(open.flat_map(|step| contract.changes(step, 100, 0)).map(|(target, _)| place(contract, &target)));
     }
     let mut unpaid = false;
@@ -512,8 +518,12 @@ fn finish(
         // A Deployment that is still claimed copies its claim to its ReplicaSets again: they are cleaned when it is not.
         for list in if back { replica_sets(contract, cluster) } else { Vec::new() } {
             for object in world.list(&list).unwrap_or_default() {
-                let target =
-                    Target { cluster: cluster.clone(), kind: Kind::ReplicaSet, namespace: list.namespace.clone(), name: object.name().into() };
+                let target = Target {
+                    cluster: cluster.clone(),
+                    kind: Kind::ReplicaSet,
+                    namespace: list.namespace.clone(),
+                    name: object.name().into(),
+                };
                 if let Ok(Some(write)) = claim::strip(object, &target) {
                     effects.push(Effect::Write(write));
                 }

@@ -46,7 +46,9 @@ pub fn colour(gate: &Gate, reading: &Result<Reading, Blind>) -> Colour {
             (_, Some(max)) if *value > max => Colour::Red(format!("{value} is above its maximum {max}")),
             _ => Colour::Green,
         },
-        Ok(Reading::NoData) => Colour::Unknown("the query answers no series (an absent one is no zero: add `or vector(0)`)".into()),
+        Ok(Reading::NoData) => {
+            Colour::Unknown("the query answers no series (an absent one is no zero: add `or vector(0)`)".into())
+        }
         Ok(Reading::Several(count)) => Colour::Unknown(format!("the query answers {count} series, it must be one: aggregate it")),
         Ok(Reading::NotFinite) => Colour::Unknown("the query answers no finite number".into()),
         Err(blind) => Colour::Unknown(format!("Prometheus: {blind}")),

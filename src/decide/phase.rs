@@ -36,21 +36,15 @@ pub struct IllegalTransition {
 pub fn transition(from: Phase, event: Event) -> Result<Phase, IllegalTransition> {
     match (from, event) {
         (Phase::Pending, Event::Due) => Ok(Phase::Checking),
-        (Phase::Pending | Phase::Checking, Event::Refused) | (Phase::Checking, Event::Checked) | (Phase::Returning, Event::AllBack) => {
-            Ok(Phase::Done)
-        }
+        (Phase::Pending | Phase::Checking, Event::Refused)
+        | (Phase::Checking, Event::Checked)
+        | (Phase::Returning, Event::AllBack) => Ok(Phase::Done),
         (Phase::Checking, Event::Ready) => Ok(Phase::Evacuating),
         (Phase::Evacuating, Event::AllOut) => Ok(Phase::Evacuated),
         (Phase::Checking | Phase::Evacuating | Phase::Evacuated, Event::ReturnAsked) => Ok(Phase::Returning),
         (
             Phase::Pending | Phase::Checking | Phase::Evacuating | Phase::Evacuated | Phase::Returning | Phase::Done,
-            Event::Due
-            | Event::Refused
-            | Event::Checked
-            | Event::Ready
-            | Event::AllOut
-            | Event::ReturnAsked
-            | Event::AllBack,
+            Event::Due | Event::Refused | Event::Checked | Event::Ready | Event::AllOut | Event::ReturnAsked | Event::AllBack,
         ) => Err(IllegalTransition { from, event }),
     }
 }
@@ -61,8 +55,7 @@ mod tests {
 
     #[test]
     fn done_is_for_good() {
-        for event in
-            [Event::Due, Event::Refused, Event::Checked, Event::Ready, Event::AllOut, Event::ReturnAsked, Event::AllBack]
+        for event in [Event::Due, Event::Refused, Event::Checked, Event::Ready, Event::AllOut, Event::ReturnAsked, Event::AllBack]
         {
             assert!(transition(Phase::Done, event).is_err());
         }

@@ -49,7 +49,8 @@ pub fn conditions(progress: &mut DrillStatus, generation: i64, now: Timestamp) {
     set(&mut all, "Accepted", accepted, &reason, message.trim(), generation, now);
 
     let moving = matches!(phase, Phase::Checking | Phase::Evacuating | Phase::Evacuated | Phase::Returning);
-    let reason = progress.hold.as_ref().filter(|_| moving).map_or_else(|| format!("{phase:?}"), |hold| format!("{:?}", hold.reason));
+    let reason =
+        progress.hold.as_ref().filter(|_| moving).map_or_else(|| format!("{phase:?}"), |hold| format!("{:?}", hold.reason));
     set(&mut all, "Progressing", if moving { Status::True } else { Status::False }, &reason, &progress.message, generation, now);
 
     let (succeeded, reason) = match progress.verdict {
@@ -66,7 +67,9 @@ pub fn conditions(progress: &mut DrillStatus, generation: i64, now: Timestamp) {
         Phase::Done if progress.times.evacuating.is_none() => (Status::True, "NothingChanged", String::new()),
         Phase::Done => (Status::True, "Complete", String::new()),
         Phase::Pending | Phase::Checking => (Status::True, "NothingChanged", String::new()),
-        Phase::Evacuating | Phase::Evacuated | Phase::Returning => (Status::False, "InUse", "the drill's changes stand".to_owned()),
+        Phase::Evacuating | Phase::Evacuated | Phase::Returning => {
+            (Status::False, "InUse", "the drill's changes stand".to_owned())
+        }
     };
     set(&mut all, "Restored", restored, reason, &message, generation, now);
     progress.conditions = all;
@@ -92,7 +95,7 @@ mod tests {
     #[test]
     fn durations_read_as_go_writes_them() {
         assert_eq!(go_duration(Duration::from_secs(59)), "59s");
-        assert_eq!(go_duration(Duration::from_secs(60)), "1m0s");
+        assert_eq!(go_duration(Duration::from_mins(1)), "1m0s");
         assert_eq!(go_duration(Duration::from_secs(3_723)), "1h2m3s");
     }
 }

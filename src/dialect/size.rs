@@ -64,8 +64,7 @@ impl Workload {
 pub fn lists(cluster: &ClusterUid, namespaces: &[String], deep: bool) -> Vec<List> {
     let list = |kind, namespace: Option<&String>| List { cluster: cluster.clone(), kind, namespace: namespace.cloned() };
     let kinds = [Kind::Deployment, Kind::StatefulSet, Kind::HorizontalPodAutoscaler];
-    let mut lists: Vec<List> =
-        namespaces.iter().flat_map(|namespace| kinds.map(|kind| list(kind, Some(namespace)))).collect();
+    let mut lists: Vec<List> = namespaces.iter().flat_map(|namespace| kinds.map(|kind| list(kind, Some(namespace)))).collect();
     if deep {
         lists.extend([list(Kind::Node, None), list(Kind::Pod, None)]);
     }
@@ -171,7 +170,8 @@ pub fn rooms(world: &World, cluster: &ClusterUid) -> Result<BTreeMap<String, Roo
 
 fn takes_pods(node: &Object) -> bool {
     let ready = node.list("/status/conditions").iter().any(|condition| {
-        condition.get("type").and_then(Json::as_str) == Some("Ready") && condition.get("status").and_then(Json::as_str) == Some("True")
+        condition.get("type").and_then(Json::as_str) == Some("Ready")
+            && condition.get("status").and_then(Json::as_str) == Some("True")
     });
     let repels = node
         .list("/spec/taints")

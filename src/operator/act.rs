@@ -51,7 +51,8 @@ impl Operator {
                 (target.clone(), self.send(target, Method::PUT, &target.path(), Body::Json(body.clone())).await.map(drop))
             }
             Effect::Delete(target, version) => {
-                let body = Body::Json(json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": version.uid}}));
+                let body =
+                    Body::Json(json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": version.uid}}));
                 (target.clone(), self.send(target, Method::DELETE, &target.path(), body).await.map(drop))
             }
             Effect::Finalizer(on) => {
@@ -74,7 +75,9 @@ impl Operator {
             Err(error) if matches!(error.category, Category::Conflict | Category::NotFound) => {
                 tracing::info!(drill = drill.name(), object = target.label(), %error, "not written: it changed meanwhile");
             }
-            Err(error) => tracing::warn!(drill = drill.name(), cluster = %target.cluster, object = target.label(), %error, "not written"),
+            Err(error) => {
+                tracing::warn!(drill = drill.name(), cluster = %target.cluster, object = target.label(), %error, "not written");
+            }
         }
     }
 
@@ -89,7 +92,10 @@ impl Operator {
         let api = self.fleet.by_uid(&target.cluster).ok_or_else(unknown)?;
         let limit = self.limit();
         if limit.is_zero() {
-            return Err(CallError { category: Category::Unreachable, message: "this instance does not lead any more".to_owned() });
+            return Err(CallError {
+                category: Category::Unreachable,
+                message: "this instance does not lead any more".to_owned(),
+            });
         }
         api.call(method, path, body, limit).await
     }

@@ -4,8 +4,8 @@ use super::{Error, Key, Operator};
 use crate::api::{ContractRef, Control, Drill, DrillStatus, FINALIZER, Finding, Mode, Phase, Verdict};
 use crate::cluster::{Body, Category};
 use crate::decide::{
-    self, Application, Contract, Effect, Event, Orders, RegionFacts, RouteFacts, Stored, accept, conditions, decide, first_writes, hash,
-    needs, needs_accept, refuse, seal, transition,
+    self, Application, Contract, Effect, Event, Orders, RegionFacts, RouteFacts, Stored, accept, conditions, decide,
+    first_writes, hash, needs, needs_accept, refuse, seal, transition,
 };
 use crate::observe::observe;
 use crate::probe::prometheus;
@@ -36,7 +36,11 @@ pub(super) async fn activate(operator: &Operator, key: &Key, term: Term) -> Resu
         serde_json::from_value(seen.json().clone()).map_err(|error| Error::Malformed(format!("Drill {}", key.name), error))?;
     let progress = drill.status.clone().unwrap_or_default();
     if progress.format > 1 {
-        tracing::error!(drill = key.name, format = progress.format, "its status has a format that this version does not know; left alone");
+        tracing::error!(
+            drill = key.name,
+            format = progress.format,
+            "its status has a format that this version does not know; left alone"
+        );
         return Ok(None);
     }
     let orders = Orders {
@@ -119,7 +123,7 @@ impl Run<'_> {
             next.phase = phase;
             next.since = Some(now);
             next.times.declared = start;
-            next.message = "checking".to_owned();
+            next.message = "checking".into();
         }
         conditions(&mut next, self.orders.generation, now);
         self.store(next).await?;
@@ -168,7 +172,7 @@ impl Run<'_> {
                 next.since = Some(now);
                 next.times.done = Some(now);
             }
-            next.message = "checked: nothing stands in the way".to_owned();
+            next.message = "checked: nothing stands in the way".into();
             conditions(&mut next, self.orders.generation, now);
             self.store(next).await?;
             return Ok(None);
@@ -197,7 +201,7 @@ impl Run<'_> {
             Err(error) => return Err(error.into()),
         }
         next.contract = Some(reference);
-        next.message = "accepted".to_owned();
+        next.message = "accepted".into();
         conditions(&mut next, self.orders.generation, now);
         self.store(next).await?;
         Ok(Some(now))
@@ -212,8 +216,11 @@ impl Run<'_> {
                 next.since = Some(now);
                 next.times.done = Some(now);
             }
-            next.message =
-                format!("checked: {} findings, first: {}", next.findings.len(), next.findings.first().map_or("", |f| f.message.as_str()));
+            next.message = format!(
+                "checked: {} findings, first: {}",
+                next.findings.len(),
+                next.findings.first().map_or("", |f| f.message.as_str())
+            );
             conditions(&mut next, self.orders.generation, now);
             next
         } else {
@@ -245,7 +252,8 @@ impl Run<'_> {
             let host = prometheus::host(&chosen.url)?;
             let own = settings.prometheus.as_deref().and_then(prometheus::host);
             let allowed = own.as_ref() == Some(&host) || settings.allowed_hosts.contains(&host);
-            (!allowed).then(|| format!("the plan's prometheus.url names {host}, which is not on the operator's list of allowed hosts"))
+            (!allowed)
+                .then(|| format!("the plan's prometheus.url names {host}, which is not on the operator's list of allowed hosts"))
         });
         let busy = store.drills().into_iter().find(|other| {
             other.metadata.uid != self.drill.metadata.uid

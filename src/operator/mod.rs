@@ -102,8 +102,10 @@ impl Operator {
             identity: self.settings.identity.clone(),
             leadership: self.leadership.clone(),
         };
-        let highest = || Term(self.store.drills().iter().map(|drill| drill.status.as_ref().map_or(0, |s| s.term)).max().unwrap_or(0));
-        let watches = [Kind::Region, Kind::EvacuationPlan, Kind::TrafficRoute, Kind::Drill].map(|kind| self.store.follow(kind, self));
+        let highest =
+            || Term(self.store.drills().iter().map(|drill| drill.status.as_ref().map_or(0, |s| s.term)).max().unwrap_or(0));
+        let watches =
+            [Kind::Region, Kind::EvacuationPlan, Kind::TrafficRoute, Kind::Drill].map(|kind| self.store.follow(kind, self));
         tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => {}

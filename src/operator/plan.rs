@@ -10,8 +10,8 @@ const LOOK: TimeDelta = TimeDelta::seconds(10);
 
 pub(super) async fn activate(operator: &Operator, key: &Key) -> Result<Option<Timestamp>, Error> {
     let Some(seen) = operator.store.get(key) else { return Ok(None) };
-    let plan: EvacuationPlan =
-        serde_json::from_value(seen.json().clone()).map_err(|error| Error::Malformed(format!("EvacuationPlan {}", key.name), error))?;
+    let plan: EvacuationPlan = serde_json::from_value(seen.json().clone())
+        .map_err(|error| Error::Malformed(format!("EvacuationPlan {}", key.name), error))?;
     let now = operator.seam.clock.now();
     let generation = plan.metadata.generation.unwrap_or(0);
     let before = plan.status.clone().unwrap_or_default();
@@ -30,7 +30,8 @@ fn judge(operator: &Operator, plan: &EvacuationPlan) -> (Status, &'static str, S
         let Some(region) = regions.iter().find(|region| region.metadata.name.as_deref() == Some(name)) else {
             return (Status::False, "RegionMissing", format!("there is no Region {name}: create it, or correct spec.regions"));
         };
-        let ready = region.status.as_ref().and_then(|status| status.conditions.iter().find(|condition| condition.kind == "Ready"));
+        let ready =
+            region.status.as_ref().and_then(|status| status.conditions.iter().find(|condition| condition.kind == "Ready"));
         match ready {
             Some(condition) if condition.status == Status::True => {}
             Some(condition) => return (Status::False, "RegionNotReady", format!("region {name}: {}", condition.message)),
@@ -42,7 +43,15 @@ fn judge(operator: &Operator, plan: &EvacuationPlan) -> (Status, &'static str, S
     let count = routes.iter().filter(|route| of_plan(route.metadata.namespace.as_ref())).count();
     if count == 0 {
         let namespaces = plan.spec.namespaces.join(", ");
-        return (Status::False, "NoRoutes", format!("no TrafficRoute in {namespaces}: create one for each route that users come by"));
+        return (
+            Status::False,
+            "NoRoutes",
+            format!("no TrafficRoute in {namespaces}: create one for each route that users come by"),
+        );
     }
-    (Status::True, "Ready", format!("{} regions, {count} routes; run a Drill of mode Check for what would go wrong", plan.spec.regions.len()))
+    (
+        Status::True,
+        "Ready",
+        format!("{} regions, {count} routes; run a Drill of mode Check for what would go wrong", plan.spec.regions.len()),
+    )
 }

@@ -13,23 +13,31 @@ const LOOK: TimeDelta = TimeDelta::seconds(5);
 
 pub(super) async fn activate(operator: &Operator, key: &Key) -> Result<Option<Timestamp>, Error> {
     let Some(seen) = operator.store.get(key) else { return Ok(None) };
-    let route: TrafficRoute =
-        serde_json::from_value(seen.json().clone()).map_err(|error| Error::Malformed(format!("TrafficRoute {}", key.name), error))?;
+    let route: TrafficRoute = serde_json::from_value(seen.json().clone())
+        .map_err(|error| Error::Malformed(format!("TrafficRoute {}", key.name), error))?;
     let before = route.status.clone().unwrap_or_default();
     let generation = route.metadata.generation.unwrap_or(0);
     let mut next = TrafficRouteStatus { observed_generation: generation, ..before.clone() };
     let (status, reason, message) = match cluster(operator, &route)? {
         Err(message) => (Status::False, "RegionUnknown", message),
         Ok(cluster) => {
-            let target =
-                Target { cluster, kind: Kind::HTTPRoute, namespace: key.namespace.clone(), name: route.spec.http_route.name.clone() };
+            let target = Target {
+                cluster,
+                kind: Kind::HTTPRoute,
+                namespace: key.namespace.clone(),
+                name: route.spec.http_route.name.clone(),
+            };
             let needs = Needs { objects: [target.clone()].into(), ..Needs::default() };
             let world = observe(&operator.fleet, &operator.seam, &needs).await;
             match world.object(&target) {
                 Ok(Some(object)) => {
                     next.shares = shares(object, &route);
-                    next.summary =
-                        next.shares.iter().map(|s| format!("{} {} %", s.region, s.desired_percent)).collect::<Vec<_>>().join(", ");
+                    next.summary = next
+                        .shares
+                        .iter()
+                        .map(|s| format!("{} {} %", s.region, s.desired_percent))
+                        .collect::<Vec<_>>()
+                        .join(", ");
                     (Status::True, "Ready", "its HTTPRoute was read".to_owned())
                 }
                 Ok(None) => (Status::False, "RouteMissing", format!("{} does not exist", target.label())),
@@ -55,7 +63,8 @@ fn cluster(operator: &Operator, route: &TrafficRoute) -> Result<Result<ClusterUi
 
 /// The regions' shares by the weights of the route's first rule that has any of its backends, in whole percent.
 fn shares(object: &Object, route: &TrafficRoute) -> Vec<RegionShare> {
-    let region_of = |name: &str| route.spec.backends.iter().find(|backend| backend.name == name).map(|backend| backend.region.clone());
+    let region_of =
+        |name: &str| route.spec.backends.iter().find(|backend| backend.name == name).map(|backend| backend.region.clone());
     let mut weights: BTreeMap<String, u64> = BTreeMap::new();
     for rule in object.list("/spec/rules") {
         let references = rule.get("backendRefs").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
@@ -72,6 +81,9 @@ fn shares(object: &Object, route: &TrafficRoute) -> Vec<RegionShare> {
     let total: u64 = weights.values().sum::<u64>().max(1);
     weights
         .into_iter()
-        .map(|(region, weight)| RegionShare { region, desired_percent: u32::try_from((weight * 100 + total / 2) / total).unwrap_or(100) })
+        .map(|(region, weight)| RegionShare {
+            region,
+            desired_percent: u32::try_from((weight * 100 + total / 2) / total).unwrap_or(100),
+        })
         .collect()
 }

@@ -102,7 +102,8 @@ impl Store {
     }
 
     fn all<T: DeserializeOwned>(&self, kind: Kind) -> Vec<T> {
-        let objects: Vec<Object> = self.lock().iter().filter(|(key, _)| key.kind == kind).map(|(_, object)| object.clone()).collect();
+        let objects: Vec<Object> =
+            self.lock().iter().filter(|(key, _)| key.kind == kind).map(|(_, object)| object.clone()).collect();
         // What does not parse is told by its own activation.
         objects.iter().filter_map(|object| serde_json::from_value(object.json().clone()).ok()).collect()
     }

@@ -20,8 +20,13 @@ const CLAIMED: [Kind; 5] = [Kind::HTTPRoute, Kind::HorizontalPodAutoscaler, Kind
 
 pub(super) async fn activate(operator: &Operator, term: Term) -> Result<Option<Timestamp>, Error> {
     let hub = operator.hub()?;
-    let mut clusters: BTreeSet<ClusterUid> =
-        operator.store.regions().iter().filter_map(|region| region.status.as_ref()?.cluster_uid.clone()).map(ClusterUid).collect();
+    let mut clusters: BTreeSet<ClusterUid> = operator
+        .store
+        .regions()
+        .iter()
+        .filter_map(|region| region.status.as_ref()?.cluster_uid.clone())
+        .map(ClusterUid)
+        .collect();
     clusters.insert(hub);
     let acting: BTreeSet<String> = operator
         .store
@@ -71,7 +76,9 @@ async fn sweep(operator: &Operator, api: &Api, cluster: &ClusterUid, acting: &BT
             };
             match write {
                 Ok(Some(write)) => match operator.write(&write, false).await {
-                    Ok(_) => tracing::info!(object = target.label(), %cluster, "a claim whose owner is over was taken back or removed"),
+                    Ok(_) => {
+                        tracing::info!(object = target.label(), %cluster, "a claim whose owner is over was taken back or removed");
+                    }
                     Err(error) => tracing::warn!(object = target.label(), %cluster, %error, "a claim could not be swept"),
                 },
                 Ok(None) => {}

@@ -78,7 +78,9 @@ mod tests {
         assert_eq!(read(&vector(r#"{"value":[1,"NaN"]}"#)), Ok(Reading::NotFinite));
         assert_eq!(read(&vector(r#"{"value":[1,"+Inf"]}"#)), Ok(Reading::NotFinite));
         assert_eq!(read(r#"{"status":"success","data":{"resultType":"scalar","result":[1,"2"]}}"#), Ok(Reading::Value(2.0)));
-        for wrong in ["", "<html>", r#"{"status":"error","error":"parse error"}"#, r#"{"status":"success"}"#, &vector(r#"{"value":[1]}"#)] {
+        for wrong in
+            ["", "<html>", r#"{"status":"error","error":"parse error"}"#, r#"{"status":"success"}"#, &vector(r#"{"value":[1]}"#)]
+        {
             assert!(matches!(read(wrong), Err(Blind::Malformed(_))), "{wrong}");
         }
     }

@@ -33,7 +33,10 @@ pub fn facts(status: &DrillStatus) -> Vec<(&'static str, String)> {
     vec![
         ("time to healthy", status.time_to_healthy.clone().unwrap_or_else(|| "never healthy".to_owned())),
         ("no users in the region", basis.to_owned()),
-        ("fewest requests seen", status.fewest_requests.map_or_else(|| "none".to_owned(), |count| format!("{count} in a window"))),
+        (
+            "fewest requests seen",
+            status.fewest_requests.map_or_else(|| "none".to_owned(), |count| format!("{count} in a window")),
+        ),
         ("evacuating took", took(times.evacuating, times.evacuated)),
         ("evacuated for", took(times.evacuated, times.returning)),
         ("coming back took", took(times.returning, times.done)),

@@ -11,7 +11,6 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Bytes, Frame};
 use kube::client::Body;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::Instant;
 
 use super::refusal::Refusal;
 use super::route::Ask;
@@ -233,7 +232,7 @@ impl Link {
                 };
                 // From when it happened, not from when the line before it arrived: a burst does not add its lags up.
                 let age = (self.server.now() - at).to_std().unwrap_or_default();
-                tokio::time::sleep_until(Instant::now() + lag.saturating_sub(age)).await;
+                tokio::time::sleep(lag.saturating_sub(age)).await;
                 self.passable().await;
                 if sender.send(text).await.is_err() {
                     return;

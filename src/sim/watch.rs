@@ -54,6 +54,7 @@ pub(crate) struct Terms {
 }
 
 impl Watch {
+    #[expect(clippy::disallowed_methods, reason = "a watch lasts by the runtime's clock, which is the simulation's")]
     pub(crate) fn new(server: Server, changed: tokio::sync::watch::Receiver<u64>, terms: Terms) -> Self {
         let Terms { kind, namespace, selector, metadata_only, bookmarks, since, seconds } = terms;
         let now = Instant::now();
@@ -76,6 +77,7 @@ impl Watch {
     }
 
     /// Waits for the next lines; `None` when the watch has ended.
+    #[expect(clippy::disallowed_methods, reason = "a watch lasts by the runtime's clock, which is the simulation's")]
     pub async fn next(&mut self) -> Option<Vec<Line>> {
         while !self.over {
             self.changed.borrow_and_update();

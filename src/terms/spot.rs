@@ -72,7 +72,7 @@ impl Like {
     fn matches(&self, value: Option<&Json>) -> bool {
         match (self, value) {
             (Self::Absent, None) => true,
-            (Self::Is(text), Some(value)) => *text == value.to_string(),
+            (Self::Is(text), Some(value)) => serde_json::from_str::<Json>(text).is_ok_and(|is| is == *value),
             (Self::Digest(hash), Some(value)) => *hash == digest(value),
             (Self::Absent, Some(_)) | (Self::Is(_) | Self::Digest(_), None) => false,
         }

@@ -124,7 +124,8 @@ impl World {
     #[must_use]
     pub fn blind(&self, cluster: &ClusterUid) -> Option<Blind> {
         let gone = |blind: &Blind| matches!(blind, Blind::Unreachable(_) | Blind::TimedOut);
-        let lists = self.lists.iter().filter(|(list, _)| list.cluster == *cluster).filter_map(|(_, seen)| seen.what.as_ref().err());
+        let lists =
+            self.lists.iter().filter(|(list, _)| list.cluster == *cluster).filter_map(|(_, seen)| seen.what.as_ref().err());
         let objects =
             self.objects.iter().filter(|(target, _)| target.cluster == *cluster).filter_map(|(_, seen)| seen.what.as_ref().err());
         lists.chain(objects).find(|blind| gone(blind)).cloned()

@@ -58,7 +58,12 @@ fn every_rule_accepts_what_it_should_and_says_what_to_do_about_the_rest() {
             json!({"plan": "p", "region": "r", "mode": "Exercise"}),
             "mode Exercise needs start.at",
         ),
-        ("Drill", json!({"plan": "p", "region": "r", "mode": "Check"}), json!({"plan": "p", "region": "r", "mode": "Guess"}), "spec.mode"),
+        (
+            "Drill",
+            json!({"plan": "p", "region": "r", "mode": "Check"}),
+            json!({"plan": "p", "region": "r", "mode": "Guess"}),
+            "spec.mode",
+        ),
     ];
     on_stage(|stage| async move {
         for (kind, good, bad, message) in pairs {
@@ -76,15 +81,20 @@ fn a_drill_that_cannot_run_is_refused_by_name_and_nothing_is_written() {
         let before = stage.snapshot().await;
         let start = json!({"at": "2026-11-01T10:00:00Z"});
         let late = json!({"plan": "shop", "region": "eu-west", "mode": "Exercise", "start": start});
-        stage.apply(&json!({"apiVersion": "firedrill.dev/v1alpha1", "kind": "Drill", "metadata": {"name": "late"}, "spec": late})).await;
+        stage
+            .apply(&json!({"apiVersion": "firedrill.dev/v1alpha1", "kind": "Drill", "metadata": {"name": "late"}, "spec": late}))
+            .await;
         stage.drill("no-plan", "nothing", "eu-west").await;
         stage.drill("no-region", "shop", "mars").await;
-        for (drill, reason, text) in
-            [("late", "TooLate", "its start at"), ("no-plan", "Plan", "there is no EvacuationPlan nothing"), ("no-region", "Region", "region mars is not one of the plan's")]
-        {
+        for (drill, reason, text) in [
+            ("late", "TooLate", "its start at"),
+            ("no-plan", "Plan", "there is no EvacuationPlan nothing"),
+            ("no-region", "Region", "region mars is not one of the plan's"),
+        ] {
             let status = stage.done(drill, 60).await;
             assert_eq!(status["verdict"], "Refused", "{status:#}");
-            let accepted = status["conditions"].as_array().unwrap().iter().find(|condition| condition["type"] == "Accepted").unwrap();
+            let accepted =
+                status["conditions"].as_array().unwrap().iter().find(|condition| condition["type"] == "Accepted").unwrap();
             assert_eq!(accepted["reason"], reason);
             assert!(accepted["message"].as_str().unwrap().contains(text), "{accepted}");
         }

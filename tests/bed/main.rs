@@ -6,7 +6,9 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::too_many_lines,
-    clippy::missing_panics_doc
+    clippy::missing_panics_doc,
+    clippy::duration_suboptimal_units,
+    clippy::disallowed_methods
 )]
 
 mod drill;

@@ -42,7 +42,11 @@ pub fn on_stage<F: Future<Output = ()>>(test: impl FnOnce(&'static Stage) -> F) 
 
 impl Stage {
     async fn build() -> Self {
-        let options = Options { operator_metrics: Some(METRICS.to_owned()), regions: REGIONS.map(str::to_owned).to_vec(), ..Options::default() };
+        let options = Options {
+            operator_metrics: Some(METRICS.to_owned()),
+            regions: REGIONS.map(str::to_owned).to_vec(),
+            ..Options::default()
+        };
         let bed = Bed::up(options).await.unwrap();
         let folder = std::env::temp_dir().join(format!("firedrill-bed-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
@@ -75,7 +79,8 @@ impl Stage {
     }
 
     pub fn operator(&self, identity: &str) -> Operator {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.folder.join(format!("{identity}.log"))).unwrap();
+        let log =
+            std::fs::OpenOptions::new().create(true).append(true).open(self.folder.join(format!("{identity}.log"))).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_firedrill"))
             .args(["controller", "--namespace", NAMESPACE, "--identity", identity, "--log-format", "text"])
             .args(["--listen", if identity == "second" { "127.0.0.1:18091" } else { METRICS }])
@@ -100,12 +105,14 @@ impl Stage {
     pub async fn drill(&self, name: &str, plan: &str, region: &str) {
         let at = self.hub().kubectl(&["get", "--raw=/version"], None).await.map(|_| now()).unwrap();
         let spec = json!({"plan": plan, "region": region, "mode": "Exercise", "start": {"at": at}});
-        self.apply(&json!({"apiVersion": "firedrill.dev/v1alpha1", "kind": "Drill", "metadata": {"name": name}, "spec": spec})).await;
+        self.apply(&json!({"apiVersion": "firedrill.dev/v1alpha1", "kind": "Drill", "metadata": {"name": name}, "spec": spec}))
+            .await;
     }
 
     pub async fn get(&self, cluster: &Cluster, kind: &str, name: &str) -> Value {
         let namespace = if kind == "drill" || kind == "node" { "default" } else { shop::NAMESPACE };
-        let text = cluster.kubectl(&["get", kind, name, "-n", namespace, "-o", "json", "--show-managed-fields"], None).await.unwrap();
+        let text =
+            cluster.kubectl(&["get", kind, name, "-n", namespace, "-o", "json", "--show-managed-fields"], None).await.unwrap();
         serde_json::from_str(&text).unwrap()
     }
 
@@ -167,11 +174,17 @@ impl Stage {
     /// No claim, label or contract's copy is left anywhere.
     pub async fn assert_nothing_left(&self) {
         for cluster in self.bed.regions().iter().chain([self.hub()]) {
-            let kinds = if cluster.name() == self.hub().name() { "httproutes" } else { "deployments,replicasets,horizontalpodautoscalers,nodes" };
+            let kinds = if cluster.name() == self.hub().name() {
+                "httproutes"
+            } else {
+                "deployments,replicasets,horizontalpodautoscalers,nodes"
+            };
             let text = cluster.kubectl(&["get", kinds, "-A", "-o", "json"], None).await.unwrap();
             assert!(!text.contains("firedrill.dev/claim"), "{}: a claim is left", cluster.name());
             if cluster.name() != self.hub().name() {
-                let copies = cluster.kubectl(&["get", "configmaps", "-n", NAMESPACE, "-l", "firedrill.dev/claimed", "-o", "name"], None).await;
+                let copies = cluster
+                    .kubectl(&["get", "configmaps", "-n", NAMESPACE, "-l", "firedrill.dev/claimed", "-o", "name"], None)
+                    .await;
                 assert_eq!(copies.unwrap().trim(), "", "{}: a contract's copy is left", cluster.name());
             }
         }
@@ -192,6 +205,10 @@ fn bare(object: &Value, live: bool) -> Value {
         entries.retain(|entry| entry["manager"] != "kube-controller-manager");
         for entry in entries.iter_mut() {
             entry.as_object_mut().unwrap().remove("time");
+            // An autoscaler that scales takes the live size from its owner.
+            if let (true, Some(spec)) = (live, entry.pointer_mut("/fieldsV1/f:spec").and_then(Value::as_object_mut)) {
+                spec.remove("f:replicas");
+            }
         }
         entries.sort_by_key(ToString::to_string);
     }
@@ -243,7 +260,8 @@ fn chart(bed: &Bed, arguments: &[&str]) -> String {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
-    let keep = |document: &&str| !document.contains("\nkind: Deployment\n") && !document.contains("\nkind: PodDisruptionBudget\n");
+    let keep =
+        |document: &&str| !document.contains("\nkind: Deployment\n") && !document.contains("\nkind: PodDisruptionBudget\n");
     text.split("\n---").filter(keep).collect::<Vec<_>>().join("\n---")
 }
 
@@ -258,7 +276,7 @@ async fn futures_join<F: Future<Output = ()>>(all: impl Iterator<Item = F>) {
     }
 }
 
-fn list(items: Vec<Value>) -> Value {
+fn list(items: &[Value]) -> Value {
     json!({"apiVersion": "v1", "kind": "List", "items": items})
 }
 
@@ -267,7 +285,7 @@ fn regions() -> Value {
         let cluster = json!({"kubeconfigSecret": {"name": name}});
         json!({"apiVersion": "firedrill.dev/v1alpha1", "kind": "Region", "metadata": {"name": name}, "spec": {"cluster": cluster}})
     };
-    list(REGIONS.iter().map(region).collect())
+    list(&REGIONS.iter().map(region).collect::<Vec<_>>())
 }
 
 fn routes() -> Value {
@@ -283,7 +301,7 @@ fn routes() -> Value {
             },
         })
     };
-    list(shop::ROUTES.iter().map(route).collect())
+    list(&shop::ROUTES.iter().map(route).collect::<Vec<_>>())
 }
 
 /// Holds at zero and short windows, so that what is measured is firedrill and not waiting.
@@ -293,7 +311,7 @@ fn plan() -> Value {
     json!({
         "apiVersion": "firedrill.dev/v1alpha1", "kind": "EvacuationPlan", "metadata": {"name": "shop"},
         "spec": {
-            "regions": REGIONS, "namespaces": ["shop"], "cordon": "Nodes", "soak": "5s", "deadline": "10m",
+            "regions": REGIONS, "namespaces": ["shop"], "cordon": "Nodes", "soak": "15s", "deadline": "10m",
             "objectives": {"timeToHealthy": "5m", "stableFor": "5s"},
             "pace": {"evacuate": pace, "failback": pace},
             "gates": [{"name": "errors", "role": "UserHealth", "max": "0.01", "query": errors, "interval": "1s"}],

@@ -76,7 +76,10 @@ impl World {
                 let own = key.contains("firedrill.dev") || (name == "hub" && key.starts_with("configmaps/"));
                 let text = object["metadata"].to_string();
                 assert!(own || !text.contains("firedrill.dev/claim"), "{context}: {name} {key} still has a claim: {text}");
-                assert!(name == "hub" || !key.starts_with(&format!("configmaps/{NAMESPACE}/")), "{context}: {name} {key} is left");
+                assert!(
+                    name == "hub" || !key.starts_with(&format!("configmaps/{NAMESPACE}/")),
+                    "{context}: {name} {key} is left"
+                );
             }
         }
     }
@@ -145,7 +148,12 @@ fn a_drill_without_faults_passes_and_restores_every_object() {
 
 #[test]
 fn each_write_may_fail_lose_its_answer_or_break_and_the_world_ends_restored() {
-    for (name, end) in [("refused", End::Refuse(500, "InternalError")), ("lost answer", End::LoseAnswer), ("broken", End::Break), ("lost", End::Lost)] {
+    for (name, end) in [
+        ("refused", End::Refuse(500, "InternalError")),
+        ("lost answer", End::LoseAnswer),
+        ("broken", End::Break),
+        ("lost", End::Lost),
+    ] {
         let mut number = 0;
         loop {
             let mut seen = 0;
@@ -294,12 +302,14 @@ fn a_zombies_writes_land_on_no_settled_object() {
             let second = world.fleet.operator("second", &Fates::calm());
             world.done().await;
             world.assert_restored(&format!("seed {seed}, before the zombie wakes"));
-            let versions: Vec<String> = world.fleet.servers.values().map(|server| format!("{:?}", server.list("HTTPRoute", "shop"))).collect();
+            let versions: Vec<String> =
+                world.fleet.servers.values().map(|server| format!("{:?}", server.list("HTTPRoute", "shop"))).collect();
             for link in first.links.values() {
                 link.heal();
             }
             tokio::time::sleep(Duration::from_secs(60)).await;
-            let now: Vec<String> = world.fleet.servers.values().map(|server| format!("{:?}", server.list("HTTPRoute", "shop"))).collect();
+            let now: Vec<String> =
+                world.fleet.servers.values().map(|server| format!("{:?}", server.list("HTTPRoute", "shop"))).collect();
             assert_eq!(versions, now, "seed {seed}: a write of the former leader landed");
             world.assert_restored(&format!("seed {seed}"));
             first.kill();
@@ -314,7 +324,9 @@ fn a_red_gate_aborts_and_everything_goes_back_at_once() {
         let world = World::new(3).await;
         let instance = world.fleet.operator("a", &Fates::calm());
         world.fleet.drill(DRILL, "eu-west").unwrap();
-        world.until("half way", |status| status.steps.iter().any(|step| step.level.is_some_and(|level| level.moved_percent > 10))).await;
+        world
+            .until("half way", |status| status.steps.iter().any(|step| step.level.is_some_and(|level| level.moved_percent > 10)))
+            .await;
         world.fleet.prometheus.set("error_ratio", Sample::Value(0.5));
         let red = world.fleet.clock.now();
         let hub = world.fleet.server("hub").unwrap();
@@ -340,13 +352,19 @@ fn somebody_elses_hand_is_named_and_left_and_the_rest_restored() {
         let world = World::new(4).await;
         let instance = world.fleet.operator("a", &Fates::calm());
         world.fleet.drill(DRILL, "eu-west").unwrap();
-        world.until("half way", |status| status.steps.iter().any(|step| step.level.is_some_and(|level| level.moved_percent > 10))).await;
+        world
+            .until("half way", |status| status.steps.iter().any(|step| step.level.is_some_and(|level| level.moved_percent > 10)))
+            .await;
         let hub = world.fleet.server("hub").unwrap();
         hub.edit("HTTPRoute", "shop", "shop", |route| route["spec"]["rules"][0]["backendRefs"][1]["weight"] = json!(7)).unwrap();
         let status = world.done().await;
         assert_eq!(status.verdict, Some(Verdict::Aborted), "{status:#?}");
         assert_eq!(status.conflicts.len(), 1, "{:?}", status.conflicts);
-        assert!(status.conflicts[0].contains("HTTPRoute shop/shop") && status.conflicts[0].contains(" is 7,"), "{:?}", status.conflicts);
+        assert!(
+            status.conflicts[0].contains("HTTPRoute shop/shop") && status.conflicts[0].contains(" is 7,"),
+            "{:?}",
+            status.conflicts
+        );
         let weights = |name: &str| -> Vec<u64> {
             let object = hub.get("HTTPRoute", "shop", name).unwrap();
             object["spec"]["rules"][0]["backendRefs"].as_array().unwrap().iter().map(|r| r["weight"].as_u64().unwrap()).collect()
@@ -363,7 +381,9 @@ fn a_route_deleted_and_made_anew_is_somebody_elses() {
         let world = World::new(5).await;
         let instance = world.fleet.operator("a", &Fates::calm());
         world.fleet.drill(DRILL, "eu-west").unwrap();
-        world.until("half way", |status| status.steps.iter().any(|step| step.level.is_some_and(|level| level.moved_percent > 10))).await;
+        world
+            .until("half way", |status| status.steps.iter().any(|step| step.level.is_some_and(|level| level.moved_percent > 10)))
+            .await;
         let hub = world.fleet.server("hub").unwrap();
         let fresh = world.before["hub: HTTPRoute shop"].clone();
         let mut fresh = fresh;
@@ -384,7 +404,9 @@ fn plan_and_regions_may_be_deleted_in_mid_drill_and_deleting_the_drill_aborts_it
         let world = World::new(6).await;
         let instance = world.fleet.operator("a", &Fates::calm());
         world.fleet.drill(DRILL, "eu-west").unwrap();
-        world.until("half way", |status| status.steps.iter().any(|step| step.level.is_some_and(|level| level.moved_percent > 10))).await;
+        world
+            .until("half way", |status| status.steps.iter().any(|step| step.level.is_some_and(|level| level.moved_percent > 10)))
+            .await;
         let hub = world.fleet.server("hub").unwrap();
         hub.delete("EvacuationPlan", "", "shop").unwrap();
         hub.delete("Region", "", "us-east").unwrap();
@@ -406,7 +428,9 @@ fn a_blind_survivor_gets_nothing_raised_and_the_drill_goes_on_when_it_is_seen_ag
         let world = World::new(7).await;
         let instance = world.fleet.operator("a", &Fates::calm());
         world.fleet.drill(DRILL, "eu-west").unwrap();
-        world.until("half way", |status| status.steps.iter().any(|step| step.level.is_some_and(|level| level.moved_percent > 5))).await;
+        world
+            .until("half way", |status| status.steps.iter().any(|step| step.level.is_some_and(|level| level.moved_percent > 5)))
+            .await;
         instance.links["us-east"].partition();
         world.until("a hold", |status| status.hold.as_ref().is_some_and(|hold| hold.message.contains("us-east"))).await;
         let hub = world.fleet.server("hub").unwrap();
@@ -428,7 +452,9 @@ fn traffic_leaves_a_region_whose_api_server_is_gone_and_debts_are_listed() {
         let world = World::new(8).await;
         let instance = world.fleet.operator("a", &Fates::calm());
         world.fleet.drill(DRILL, "eu-west").unwrap();
-        world.until("half way", |status| status.steps.iter().any(|step| step.level.is_some_and(|level| level.moved_percent > 5))).await;
+        world
+            .until("half way", |status| status.steps.iter().any(|step| step.level.is_some_and(|level| level.moved_percent > 5)))
+            .await;
         instance.links["eu-west"].partition();
         world.until("evacuated", |status| status.phase == Phase::Evacuated).await;
         let status = world.done().await;

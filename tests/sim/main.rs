@@ -9,7 +9,9 @@
     clippy::similar_names,
     clippy::missing_panics_doc,
     clippy::format_collect,
-    clippy::must_use_candidate
+    clippy::must_use_candidate,
+    clippy::duration_suboptimal_units,
+    clippy::disallowed_methods
 )]
 
 mod drill;
@@ -22,12 +24,12 @@ use std::future::Future;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use firedrill::seam::Clock;
+use firedrill::sim::{Fates, Kind, Link, Server};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::core::Status;
 use kube::{Api, Client};
 use serde_json::{Value, json};
-use firedrill::seam::Clock;
-use firedrill::sim::{Fates, Kind, Link, Server};
 
 /// Every test runs on paused time; none may hang for more than a simulated day.
 pub fn run<T>(test: impl Future<Output = T>) -> T {

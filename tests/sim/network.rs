@@ -1,11 +1,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use firedrill::sim::{End, Fate, Fates, Link, Server};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, PostParams, WatchParams};
 use serde_json::json;
-use firedrill::sim::{End, Fate, Fates, Link, Server};
 use tokio::time::{Instant, timeout};
 
 use crate::{named, refused, run, seconds, server, typed};

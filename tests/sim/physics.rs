@@ -2,9 +2,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use firedrill::sim::{Pace, Physics, Prometheus, Sample, Server};
 use http::StatusCode;
 use serde_json::{Value, json};
-use firedrill::sim::{Pace, Physics, Prometheus, Sample, Server};
 
 use crate::{base, run, seconds, server, web};
 

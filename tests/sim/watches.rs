@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use firedrill::sim::Server;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -8,7 +9,6 @@ use kube::core::WatchEvent;
 use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use firedrill::sim::Server;
 use tokio::time::Instant;
 
 use crate::{client, link, run, seconds, server, web};

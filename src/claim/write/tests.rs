@@ -34,7 +34,9 @@ fn route(weights: &[(&str, Option<i64>)]) -> Object {
         .iter()
         .map(|(name, weight)| weight.map_or_else(|| json!({"name": name}), |weight| json!({"name": name, "weight": weight})))
         .collect();
-    Object::new(json!({"metadata": {"name": "web", "uid": "u1", "resourceVersion": "7"}, "spec": {"rules": [{"backendRefs": refs}]}}))
+    Object::new(
+        json!({"metadata": {"name": "web", "uid": "u1", "resourceVersion": "7"}, "spec": {"rules": [{"backendRefs": refs}]}}),
+    )
 }
 
 fn weight(name: &str, ordinal: u16) -> Spot {

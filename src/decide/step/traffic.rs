@@ -104,11 +104,13 @@ fn back(step: &Step, traffic: &Traffic, mut level: Level, mut stride: Stride, vi
                 return stride.wait(reason, message);
             }
             if level.moved_percent < 100 && elapsed(standing, view.now) < traffic.hold_back {
-                stride.status.message = format!("{} % back, held for {} s", 100 - level.moved_percent, traffic.hold_back.as_secs());
+                stride.status.message =
+                    format!("{} % back, held for {} s", 100 - level.moved_percent, traffic.hold_back.as_secs());
                 return stride;
             }
         }
-        let next = if view.quick { 0 } else { traffic.back.iter().copied().find(|&next| next < level.moved_percent).unwrap_or(0) };
+        let next =
+            if view.quick { 0 } else { traffic.back.iter().copied().find(|&next| next < level.moved_percent).unwrap_or(0) };
         let next = next.max(floor);
         if next >= level.moved_percent {
             stride = drive(step, level, stride, view);
@@ -130,11 +132,10 @@ fn drive(step: &Step, level: Level, mut stride: Stride, view: &View<'_>) -> Stri
     let mut writes = Vec::new();
     for (target, changes) in view.contract.changes(step, level.from_percent, level.moved_percent) {
         match view.out(&target, &changes) {
-            Put::There => {}
             Put::Write(write) => writes.push(write),
             Put::Foreign(conflicts) if view.direction == Direction::Out => stride.conflicts.extend(conflicts),
             // On the way back a route with somebody else's hand on it waits for the last level, which tells and leaves it.
-            Put::Foreign(_) => {}
+            Put::There | Put::Foreign(_) => {}
             Put::Refused(message) => stride = stride.wait(HoldReason::WriteRefused, format!("{}: {message}", target.label())),
             Put::Blind(blind) => {
                 stride.unseen(&target);
@@ -143,7 +144,8 @@ fn drive(step: &Step, level: Level, mut stride: Stride, view: &View<'_>) -> Stri
         }
     }
     let raises = view.direction == Direction::Out && level.moved_percent > level.from_percent;
-    let blind = if raises { view.contract.survivors().find_map(|(region, uid)| Some((region, view.world.blind(uid)?))) } else { None };
+    let blind =
+        if raises { view.contract.survivors().find_map(|(region, uid)| Some((region, view.world.blind(uid)?))) } else { None };
     if let (Some((region, blind)), false) = (blind, writes.is_empty()) {
         return stride.wait(HoldReason::RegionBlind, format!("{region} {blind}; nothing is raised towards it"));
     }
@@ -197,7 +199,11 @@ fn agreement(
             Agreement::Assumed(requests) => {
                 let left = route.convergence.saturating_sub(elapsed(standing, view.now));
                 if !left.is_zero() && level.moved_percent > 0 {
-                    return Err(format!("{}: its convergence of {} s is waited out", route.target.label(), route.convergence.as_secs()));
+                    return Err(format!(
+                        "{}: its convergence of {} s is waited out",
+                        route.target.label(),
+                        route.convergence.as_secs()
+                    ));
                 }
                 basis = Basis::Assumed;
                 requests
@@ -251,4 +257,3 @@ fn observe(route: &Route, moved: u32, view: &View<'_>) -> Agreement {
     }
     Agreement::Yes(requests)
 }
-

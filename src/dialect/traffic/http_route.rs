@@ -79,8 +79,11 @@ pub fn baseline(
         let bare = Segment::item(rule, keys, 0);
         let ordinal = seen_before.iter().filter(|segment| **segment == bare).count();
         seen_before.push(bare);
-        let here =
-            Spot::fields(&["spec", "rules"]).then(Segment::item(rule, keys, u16::try_from(ordinal).map_err(|_| Problem::TooLarge)?));
+        let here = Spot::fields(&["spec", "rules"]).then(Segment::item(
+            rule,
+            keys,
+            u16::try_from(ordinal).map_err(|_| Problem::TooLarge)?,
+        ));
         let references = references(rule, &here, backends)?;
         let of_leaving: u64 = sum(&references, |region| region == Some(leaving));
         if !references.iter().any(|reference| reference.region.as_ref() == Some(leaving)) {
@@ -90,8 +93,9 @@ pub fn baseline(
         if total == 0 {
             return Err(Problem::AllZero);
         }
-        let survives =
-            |reference: &Reference| reference.region.as_ref().is_some_and(|region| split.get(region).is_some_and(|part| *part > 0));
+        let survives = |reference: &Reference| {
+            reference.region.as_ref().is_some_and(|region| split.get(region).is_some_and(|part| *part > 0))
+        };
         if of_leaving > 0 && !references.iter().any(survives) {
             return Err(Problem::NoSurvivor(leaving.to_string()));
         }
@@ -142,10 +146,13 @@ impl Rule {
         }
         let is_leaving = |reference: &Reference| reference.region.as_ref() == Some(leaving);
         let left = |reference: &Reference| reference.base() * self.factor * u64::from(100 - moved.min(100)) / 100;
-        let gone: u64 =
-            self.references.iter().filter(|r| is_leaving(r)).map(|r| r.base() * self.factor - left(r)).sum();
+        let gone: u64 = self.references.iter().filter(|r| is_leaving(r)).map(|r| r.base() * self.factor - left(r)).sum();
         let part = |reference: &Reference| {
-            if is_leaving(reference) { 0 } else { reference.region.as_ref().and_then(|region| split.get(region)).copied().unwrap_or(0) }
+            if is_leaving(reference) {
+                0
+            } else {
+                reference.region.as_ref().and_then(|region| split.get(region)).copied().unwrap_or(0)
+            }
         };
         let gains = deal(gone, &self.references.iter().map(part).collect::<Vec<_>>());
         self.references
@@ -232,7 +239,9 @@ mod tests {
     #[test]
     fn weights_too_coarse_for_a_level_are_multiplied_first() {
         let (backends, split) = fleet();
-        let object = route(&json!([{"name": "shop-eu", "weight": 34}, {"name": "shop-us", "weight": 33}, {"name": "shop-ap", "weight": 33}]));
+        let object = route(
+            &json!([{"name": "shop-eu", "weight": 34}, {"name": "shop-us", "weight": 33}, {"name": "shop-ap", "weight": 33}]),
+        );
         let rule = &baseline(&object, &backends, &region("eu"), &split).unwrap()[0];
         assert_eq!(rule.factor, 3);
         assert_eq!(rule.weights(&region("eu"), &split, 0), [Some(34), Some(33), Some(33)]);
