@@ -1,6 +1,6 @@
 //! The kernel: guarded writes to objects that are not ours, and the claims by which each is taken back exactly. Pure.
 //!
-//! [`write`], [`undo`], [`stamp`], [`release`] and [`strip`] are the only constructors of a [`Write`].
+//! [`write()`], [`undo`], [`stamp`], [`release`] and [`strip`] are the only constructors of a [`Write`].
 
 mod annotation;
 mod fields;
