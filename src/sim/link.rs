@@ -66,6 +66,8 @@ pub enum End {
     Deliver,
     /// Something in front of the server answers this, and the server never sees it (nor does its log).
     Refuse(u16, &'static str),
+    /// It arrives twice, as when something on the way sends it again; the first answer counts.
+    Twice,
     /// It is served; the answer is lost and the caller hangs.
     LoseAnswer,
     /// It is served; the connection breaks before the answer, and the caller knows that at once.
@@ -183,13 +185,18 @@ impl Link {
             End::Lost => return reply.closed().await,
             End::Refuse(code, reason) => Answer::Whole { code, body: Refusal::other(code, reason).body() },
             End::Deliver | End::LoseAnswer | End::Break => self.server.answer(&self.instance, &ask),
+            End::Twice => {
+                let first = self.server.answer(&self.instance, &ask);
+                let _ = self.server.answer(&self.instance, &ask);
+                first
+            }
         };
         tokio::time::sleep(after).await;
         self.passable().await;
         match end {
             End::LoseAnswer => reply.closed().await,
             End::Break => tell(reply, Err(LinkError::Broken)),
-            End::Deliver | End::Refuse(..) | End::Lost => tell(reply, Ok(self.response(answer))),
+            End::Deliver | End::Twice | End::Refuse(..) | End::Lost => tell(reply, Ok(self.response(answer))),
         }
     }
 

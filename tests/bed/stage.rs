@@ -233,6 +233,11 @@ impl Operator {
         let _ = self.child.wait();
     }
 
+    /// Sends it a signal: `STOP`, `CONT`.
+    pub fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap().success());
+    }
+
     pub fn peak_memory(&self) -> String {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
         text.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default().to_owned()

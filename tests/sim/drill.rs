@@ -179,6 +179,44 @@ fn each_write_may_fail_lose_its_answer_or_break_and_the_world_ends_restored() {
 }
 
 #[test]
+fn everything_may_be_performed_twice() {
+    test(async {
+        let world = World::new(9).await;
+        let fates = Fates::new(|call| {
+            let writes = !matches!(call.verb, "get" | "list" | "watch");
+            let end = if writes { End::Twice } else { End::Deliver };
+            Fate { before: Duration::from_millis(1), after: Duration::from_millis(1), end }
+        });
+        let instance = world.fleet.operator("a", &fates);
+        world.fleet.drill(DRILL, "eu-west").unwrap();
+        let status = world.done().await;
+        assert_eq!(status.verdict, Some(Verdict::Passed), "{status:#?}");
+        world.assert_restored("twice");
+        instance.stop().await;
+    });
+}
+
+#[test]
+fn a_contract_that_the_hub_has_lost_is_found_in_its_copies() {
+    test(async {
+        let world = World::new(10).await;
+        let first = world.fleet.operator("a", &Fates::calm());
+        world.fleet.drill(DRILL, "eu-west").unwrap();
+        let status = world
+            .until("the shift", |status| status.steps.iter().any(|step| step.level.is_some_and(|level| level.moved_percent > 0)))
+            .await;
+        first.kill();
+        let hub = world.fleet.server("hub").unwrap();
+        hub.delete("ConfigMap", NAMESPACE, &status.contract.unwrap().config_map).unwrap();
+        let second = world.fleet.operator("b", &Fates::calm());
+        let status = world.done().await;
+        assert_eq!(status.verdict, Some(Verdict::Passed), "{status:#?}");
+        world.assert_restored("contract lost");
+        second.stop().await;
+    });
+}
+
+#[test]
 fn a_drill_killed_before_any_write_restores_every_object() {
     let mut number = 0;
     loop {
