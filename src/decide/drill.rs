@@ -20,6 +20,8 @@ const TICK: TimeDelta = TimeDelta::milliseconds(500);
 /// How long the way back waits for a region that cannot be reached, counted from its begin, before the rest becomes debts: long
 /// enough for a control plane's restart, short enough that nobody waits for a lost region.
 const WAY_BACK: TimeDelta = TimeDelta::minutes(15);
+/// How many effects one decision has at the most: half of what the status can keep as intents, so that unsettled ones fit beside.
+const AT_ONCE: usize = 256;
 
 /// What people and the API server say about a drill, beside its status.
 #[derive(Clone, Debug, PartialEq)]
@@ -211,6 +213,8 @@ pub fn decide(
         finish(contract, stored, world, &mut next, &mut effects, &mut hold, now);
     }
     stamps(contract, &unsettled, &mut effects, world, term);
+    // Any subset of effects will do: what is left out is decided again by the next look, and the status stays within its bounds.
+    effects.truncate(AT_ONCE);
     next.open.extend(effects.iter().filter_map(|effect| match effect {
         Effect::Write(write) => Some(Intent {
             target: write.target.to_string(),
@@ -434,7 +438,9 @@ fn walk(
         };
         let before = statuses.remove(&step.name).unwrap_or_else(fresh);
         if turn(step) {
-            strides.push(stride(step, &before, &view));
+            let mut taken = stride(step, &before, &view);
+            taken.status.message = taken.status.message.chars().take(1024).collect();
+            strides.push(taken);
             statuses.extend(strides.last().map(|stride| (step.name.clone(), stride.status.clone())));
         } else {
             statuses.insert(step.name.clone(), before);
@@ -595,7 +601,7 @@ fn describe(conflict: &Conflict) -> String {
 }
 
 fn union(before: &[String], more: impl Iterator<Item = String>) -> Vec<String> {
-    let all: BTreeSet<String> = before.iter().cloned().chain(more).collect();
+    let all: BTreeSet<String> = before.iter().cloned().chain(more).map(|text| text.chars().take(2048).collect()).collect();
     all.into_iter().take(64).collect()
 }
 
