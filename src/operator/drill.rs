@@ -97,6 +97,10 @@ impl Run<'_> {
             let bad = matches!(next.verdict, Some(verdict) if verdict != Verdict::Passed);
             self.operator.tell(Kind::Drill, &after, bad, &reason, &next.message).await;
             if next.phase == Phase::Done {
+                // Of a drill that was deleted these are all that stays.
+                for conflict in next.conflicts.iter().take(8) {
+                    self.operator.tell(Kind::Drill, &after, true, "ForeignChangeKept", conflict).await;
+                }
                 self.operator.telemetry.finished(self.drill, &next);
             }
         }

@@ -3,12 +3,13 @@
 
 use super::{Error, Operator};
 use crate::api::Phase;
-use crate::claim::{self, LABEL, Read};
+use crate::claim::{self, ANNOTATION, LABEL, Read};
 use crate::cluster::Api;
 use crate::decide::Contract;
 use crate::terms::{ClusterUid, Kind, Object, Target, Term, Timestamp, digest};
 use chrono::TimeDelta;
-use std::collections::BTreeSet;
+use futures::future::join_all;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How often it sweeps.
@@ -27,7 +28,7 @@ pub(super) async fn activate(operator: &Operator, term: Term) -> Result<Option<T
         .filter_map(|region| region.status.as_ref()?.cluster_uid.clone())
         .map(ClusterUid)
         .collect();
-    clusters.insert(hub);
+    clusters.insert(hub.clone());
     let acting: BTreeSet<String> = operator
         .store
         .drills()
@@ -35,23 +36,39 @@ pub(super) async fn activate(operator: &Operator, term: Term) -> Result<Option<T
         .filter(|drill| drill.status.as_ref().is_none_or(|status| status.phase != Phase::Done))
         .filter_map(|drill| drill.metadata.uid)
         .collect();
-    for cluster in clusters {
-        if let Some(api) = operator.fleet.by_uid(&cluster) {
-            sweep(operator, &api, &cluster, &acting, term).await;
-        }
-    }
+    let namespaces: BTreeSet<String> = operator.store.plans().into_iter().flat_map(|plan| plan.spec.namespaces).collect();
+    let reached = clusters.into_iter().filter_map(|cluster| Some((operator.fleet.by_uid(&cluster)?, cluster)));
+    let reached: Vec<(Api, ClusterUid)> = reached.collect();
+    // A claim speaks only while its owner's contract is open: in a region while the copy is there, which the drill deletes after
+    // the last undo; on the hub, where the original stays for the record, while any region has one.
+    let copies = reached.iter().filter(|(_, cluster)| *cluster != hub);
+    let open: BTreeMap<&ClusterUid, Vec<Contract>> = join_all(copies.map(async |(api, cluster)| {
+        let copies = contracts(api, &operator.settings.namespace).await;
+        (cluster, copies)
+    }))
+    .await
+    .into_iter()
+    .collect();
+    let everywhere: Vec<&Contract> = open.values().flatten().collect();
+    join_all(reached.iter().map(|(api, cluster)| {
+        let speaking = open.get(cluster).map_or_else(|| everywhere.clone(), |copies| copies.iter().collect());
+        let (acting, namespaces) = (&acting, &namespaces);
+        async move { sweep(operator, (api, cluster), &speaking, acting, namespaces, term).await }
+    }))
+    .await;
     Ok(Some(operator.seam.clock.now() + EVERY))
 }
 
-async fn sweep(operator: &Operator, api: &Api, cluster: &ClusterUid, acting: &BTreeSet<String>, term: Term) {
-    let namespace = &operator.settings.namespace;
-    // A claim speaks only while its owner's contract exists: in the cluster itself, or on the hub.
-    let mut contracts = contracts(api, namespace).await;
-    contracts.extend(self::contracts(&operator.fleet.hub, namespace).await);
+async fn sweep(
+    operator: &Operator,
+    (api, cluster): (&Api, &ClusterUid),
+    contracts: &[&Contract],
+    acting: &BTreeSet<String>,
+    namespaces: &BTreeSet<String>,
+    term: Term,
+) {
     for kind in CLAIMED {
-        // A kind that is not installed there, or a cluster that does not answer, has nothing to sweep now.
-        let Ok(items) = api.list(&kind.path(None), &format!("&labelSelector={LABEL}"), LIST).await else { continue };
-        for object in items.into_iter().map(Object::new) {
+        for object in suspects(api, kind, namespaces).await {
             let target = Target {
                 cluster: cluster.clone(),
                 kind,
@@ -86,6 +103,20 @@ async fn sweep(operator: &Operator, api: &Api, cluster: &ClusterUid, acting: &BT
             }
         }
     }
+}
+
+/// What may have a claim: whatever has the label, anywhere; and in the plans' namespaces whatever has the annotation, since a
+/// rollback brings that back without the label.
+async fn suspects(api: &Api, kind: Kind, namespaces: &BTreeSet<String>) -> Vec<Object> {
+    // A kind that is not installed there, or a cluster that does not answer, has nothing to sweep now.
+    let list = async |path: String, query: &str| api.list(&path, query, LIST).await.unwrap_or_default();
+    let mut found = list(kind.path(None), &format!("&labelSelector={LABEL}")).await;
+    for namespace in namespaces.iter().filter(|_| kind.resource().2) {
+        found.extend(list(kind.path(Some(namespace)), "").await);
+    }
+    let mut seen = BTreeSet::new();
+    let claimed = |object: &Object| object.label(LABEL).is_some() || object.annotation(ANNOTATION).is_some();
+    found.into_iter().map(Object::new).filter(|object| claimed(object) && seen.insert(object.uid().to_owned())).collect()
 }
 
 /// Whether the contract is the claim's owner's and lists its target and every spot.

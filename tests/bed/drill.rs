@@ -1,236 +1,144 @@
-use crate::stage::{Stage, on_stage};
-use serde_json::Value;
+use crate::stage::{HELMS, condition, more, moved, on_stage, plan};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use testbed::{Load, shop};
-
-fn load(stage: &Stage) -> Load {
-    Load::start(&stage.bed.edge().unwrap(), &shop::ROUTES, 240).unwrap()
-}
-
-fn condition<'a>(status: &'a Value, kind: &str) -> &'a Value {
-    status["conditions"].as_array().unwrap().iter().find(|condition| condition["type"] == kind).unwrap()
-}
-
-/// Some traffic first, so that rates exist and shares can be confirmed.
-async fn warm(load: &Load) {
-    testbed::until("traffic", Duration::from_secs(60), || async {
-        let seen = load.snapshot().requests;
-        if seen > 2000 { Ok(()) } else { Err(format!("{seen} requests")) }
-    })
-    .await
-    .unwrap();
-}
+use testbed::{Totals, shop, until};
 
 #[test]
 fn a_drill_under_traffic_loses_no_request_and_restores_every_object_and_its_owners() {
     on_stage(|stage| async {
         let operator = stage.operator("first");
-        let load = load(stage);
-        warm(&load).await;
+        let load = stage.load().await;
         let before = stage.snapshot().await;
+        let mark = stage.mark();
         let begun = Instant::now();
         stage.drill("the-drill", "shop", "eu-west").await;
         stage.until("the-drill", 300, |status| status["phase"] == "Evacuated" && status["times"]["healthy"].is_string()).await;
         let quiet = load.snapshot();
-        testbed::until("1000 more requests", Duration::from_secs(30), || async {
-            let seen = load.snapshot().requests;
-            if seen > quiet.requests + 1000 { Ok(()) } else { Err(format!("{seen} requests")) }
-        })
-        .await
-        .unwrap();
+        more(&load, 1000).await;
         let later = load.snapshot();
         assert_eq!(stage.status("the-drill").await["phase"], "Evacuated", "the soak is too short for this test");
-        let count = |totals: &testbed::Totals| totals.region("eu-west").unwrap().requests;
+        let count = |totals: &Totals| totals.region("eu-west").unwrap().requests;
         assert_eq!(count(&quiet), count(&later), "the evacuated region got requests");
         let status = stage.done("the-drill", 300).await;
         eprintln!("the drill took {:?}, operator {}, times {}", begun.elapsed(), operator.peak_memory(), status["times"]);
+        let mut calls: BTreeMap<(String, String), u32> = BTreeMap::new();
+        for cluster in stage.bed.regions().iter().chain([stage.hub()]) {
+            for event in stage.since(&mark, cluster) {
+                let resource = event.object_ref.map(|object| object.resource).unwrap_or_default();
+                *calls.entry((event.verb, resource)).or_default() += 1;
+            }
+        }
+        eprintln!("its calls: {calls:?}");
         assert_eq!(status["verdict"], "Passed", "{status:#}");
         assert_eq!(condition(&status, "Restored")["reason"], "Complete", "{status:#}");
         let totals = load.stop().await;
         assert_eq!(totals.failed, 0, "{:?}", totals.failures);
         eprintln!("{} requests, none failed, slowest {:?}", totals.requests, totals.slowest);
-        stage.assert_nothing_left().await;
-        let after = stage.snapshot().await;
-        for (key, object) in &before {
-            assert_eq!(Some(object), after.get(key), "{key}");
-        }
+        stage.assert_restored(&before).await;
         // The owners' next ordinary run, with another weight and without force.
-        let weights = [("eu-west", 30), ("us-east", 35), ("ap-south", 35)];
-        shop::apply_server_side(stage.hub(), &shop::route("cart", &weights)).await.unwrap();
-        stage.hub().kubectl(&["apply", "-f", "-"], Some(&shop::route("checkout", &weights))).await.unwrap();
-        let weights = [("eu-west", 34), ("us-east", 33), ("ap-south", 33)];
-        shop::apply_server_side(stage.hub(), &shop::route("cart", &weights)).await.unwrap();
-        stage.hub().kubectl(&["apply", "-f", "-"], Some(&shop::route("checkout", &weights))).await.unwrap();
+        for first in [30, 34] {
+            let weights = [("eu-west", first), ("us-east", 33), ("ap-south", 33)];
+            shop::apply_server_side(stage.hub(), &shop::route("cart", &weights)).await.unwrap();
+            stage.hub().kubectl(&["apply", "-f", "-"], Some(&shop::route("checkout", &weights))).await.unwrap();
+            stage.helm(first).await.unwrap();
+            let west = stage.get(stage.hub(), "httproute", HELMS).await["spec"]["rules"][0]["backendRefs"][0]["weight"].clone();
+            assert_eq!(west, json!(first));
+        }
         operator.kill();
     });
 }
 
 #[test]
-fn a_red_gate_in_mid_shift_puts_the_weights_back_and_is_named() {
+fn a_red_gate_in_mid_shift_puts_the_weights_back_at_once_and_is_named() {
     on_stage(|stage| async {
         let operator = stage.operator("first");
-        let load = load(stage);
-        warm(&load).await;
+        let load = stage.load().await;
         let before = stage.snapshot().await;
-        stage.drill("red", "shop", "eu-west").await;
+        let mut red = plan("red", &json!({}));
+        red["spec"]["gates"][0]["interval"] = json!("2s");
+        red["spec"]["gates"][0]["failureLimit"] = json!(0);
+        let query = red["spec"]["gates"][0]["query"].as_str().unwrap().to_owned();
+        stage.apply(&red).await;
+        stage.drill("red", "red", "eu-west").await;
         stage.until("red", 300, |status| moved(status) >= 10).await;
         stage.bed.backend("us-east").unwrap().fail("/", 503, 0.5);
+        let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let url = format!("{}/api/v1/query?query={encoded}", stage.bed.prometheus().unwrap());
+        until("the gate is red", Duration::from_secs(30), || async {
+            let (_, body) = testbed::http_get(&url).await?;
+            let answer: Value = serde_json::from_str(&body).map_err(|error| error.to_string())?;
+            let ratio: f64 =
+                answer["data"]["result"][0]["value"][1].as_str().ok_or("no value")?.parse().map_err(|_| "no number")?;
+            if ratio > 0.01 { Ok(()) } else { Err(format!("{ratio}")) }
+        })
+        .await
+        .unwrap();
+        let turned = std::time::SystemTime::now();
+        let mark = stage.mark();
         let status = stage.done("red", 300).await;
         stage.bed.backend("us-east").unwrap().recover();
         assert_eq!(status["verdict"], "Aborted", "{status:#}");
         assert!(status["whyMessage"].as_str().unwrap().contains("gate errors"), "{status:#}");
-        stage.assert_nothing_left().await;
-        let after = stage.snapshot().await;
-        for (key, object) in &before {
-            assert_eq!(Some(object), after.get(key), "{key}");
-        }
+        // The gate's interval and one second, by the API server's own clock.
+        let weight = |event: &testbed::AuditEvent| {
+            let patch = event.request_object.as_array()?;
+            let weights =
+                patch.iter().filter(|operation| operation["path"].as_str().is_some_and(|path| path.ends_with("/weight")));
+            (weights.count() > 0).then(|| event.stage_timestamp.parse::<chrono::DateTime<chrono::Utc>>().unwrap())
+        };
+        let late = stage.since(&mark, stage.hub()).iter().filter(|event| event.wrote()).filter_map(weight).max();
+        let took = late.map_or(chrono::TimeDelta::zero(), |late| late - chrono::DateTime::<chrono::Utc>::from(turned));
+        eprintln!("the weights were back {} ms after the gate turned red", took.num_milliseconds());
+        assert!(took <= chrono::TimeDelta::seconds(3), "the weights went back only {took} after the gate turned red");
+        stage.assert_restored(&before).await;
         load.stop().await;
         operator.kill();
     });
 }
 
 #[test]
-fn an_operator_killed_in_mid_drill_is_followed_by_one_that_restores_everything() {
-    on_stage(|stage| async {
-        let load = load(stage);
-        warm(&load).await;
-        let before = stage.snapshot().await;
-        let mut operator = stage.operator("first");
-        stage.drill("killed", "shop", "ap-south").await;
-        let mut kills = 0;
-        for level in [0, 10, 40, 100] {
-            stage.until("killed", 300, |status| moved(status) >= level && status["phase"] != "Checking").await;
-            operator.kill();
-            kills += 1;
-            operator = stage.operator("first");
-        }
-        let status = stage.done("killed", 400).await;
-        assert_eq!(kills, 4);
-        assert_eq!(status["verdict"], "Passed", "{status:#}");
-        stage.assert_nothing_left().await;
-        let after = stage.snapshot().await;
-        for (key, object) in &before {
-            assert_eq!(Some(object), after.get(key), "{key}");
-        }
-        let totals = load.stop().await;
-        assert_eq!(totals.failed, 0, "{:?}", totals.failures);
-        operator.kill();
-    });
-}
-
-#[test]
-fn a_weight_edited_by_somebody_else_is_named_and_left_and_the_rest_restored() {
+fn a_person_pauses_a_drill_and_leads_it_back_and_no_other_starts_meanwhile() {
     on_stage(|stage| async {
         let operator = stage.operator("first");
-        let load = load(stage);
-        warm(&load).await;
+        let load = stage.load().await;
         let before = stage.snapshot().await;
-        stage.drill("foreign", "shop", "eu-west").await;
-        stage.until("foreign", 300, |status| moved(status) >= 10).await;
-        let edit = r#"[{"op": "replace", "path": "/spec/rules/0/backendRefs/1/weight", "value": 7}]"#;
-        let arguments = ["patch", "httproute", "catalog", "-n", "shop", "--type=json", "--field-manager=somebody", "-p", edit];
-        stage.hub().kubectl(&arguments, None).await.unwrap();
-        let status = stage.done("foreign", 300).await;
-        assert_eq!(status["verdict"], "Aborted", "{status:#}");
-        assert_eq!(condition(&status, "Restored")["reason"], "ForeignChangesKept", "{status:#}");
-        let conflicts = status["conflicts"].as_array().unwrap();
-        assert!(conflicts.len() == 1 && conflicts[0].as_str().unwrap().contains("HTTPRoute shop/catalog"), "{conflicts:?}");
-        let edited = stage.get(stage.hub(), "httproute", "catalog").await;
-        let weights: Vec<u64> =
-            edited["spec"]["rules"][0]["backendRefs"].as_array().unwrap().iter().map(|r| r["weight"].as_u64().unwrap()).collect();
-        assert_eq!(weights, [34, 7, 33]);
-        stage.assert_nothing_left().await;
-        let after = stage.snapshot().await;
-        for (key, object) in before.iter().filter(|(key, _)| !key.ends_with("HTTPRoute catalog")) {
-            assert_eq!(Some(object), after.get(key), "{key}");
+        stage.apply(&plan("manual", &json!({"failback": "Manual", "soak": "1s"}))).await;
+        let check = json!({"plan": "manual", "region": "us-east", "mode": "Check"});
+        let object = |name: &str, spec: &Value| json!({"apiVersion": "firedrill.dev/v1alpha1", "kind": "Drill", "metadata": {"name": name}, "spec": spec});
+        stage.apply(&object("only-checked", &check)).await;
+        let mark = stage.mark();
+        let status = stage.done("only-checked", 60).await;
+        assert!(status["verdict"].is_null() && status["contract"].is_null(), "{status:#}");
+        assert_eq!(condition(&status, "Succeeded")["reason"], "Checked");
+        for region in stage.bed.regions() {
+            let wrote: Vec<_> = stage.since(&mark, region).into_iter().filter(testbed::AuditEvent::wrote).collect();
+            assert!(wrote.is_empty(), "a Check wrote in {}: {wrote:?}", region.name());
         }
-        load.stop().await;
-        operator.kill();
-        // For the tests that follow: the owner's manifest, by force, since the value is somebody else's.
-        let manifest = shop::route("catalog", &[("eu-west", 34), ("us-east", 33), ("ap-south", 33)]);
-        let arguments = ["apply", "--server-side", "--force-conflicts", "--field-manager", shop::FIELD_MANAGER, "-f", "-"];
-        stage.hub().kubectl(&arguments, Some(&manifest)).await.unwrap();
-    });
-}
-
-#[test]
-fn nothing_is_raised_towards_a_survivor_whose_api_server_is_cut_off_and_the_drill_goes_on_when_it_is_back() {
-    on_stage(|stage| async {
-        let operator = stage.operator("first");
-        let load = load(stage);
-        warm(&load).await;
-        let before = stage.snapshot().await;
-        stage.drill("partition", "shop", "eu-west").await;
-        stage.until("partition", 300, |status| moved(status) >= 10).await;
-        stage.bed.region("us-east").unwrap().partition_api().unwrap();
-        stage
-            .until("partition", 60, |status| status["hold"]["message"].as_str().is_some_and(|text| text.contains("us-east")))
-            .await;
-        let weights = async || stage.get(stage.hub(), "httproute", "shop").await["spec"].clone();
-        let held = weights().await;
-        let seen = load.snapshot().requests;
-        testbed::until("1200 more requests", Duration::from_secs(60), || async {
-            if load.snapshot().requests > seen + 1200 { Ok(()) } else { Err("few".to_owned()) }
-        })
-        .await
-        .unwrap();
-        assert_eq!(weights().await, held, "weights moved towards a region that cannot be seen");
-        stage.bed.region("us-east").unwrap().heal().unwrap();
-        let status = stage.done("partition", 300).await;
+        stage.drill("led", "manual", "us-east").await;
+        stage.until("led", 300, |status| moved(status) >= 10).await;
+        stage.control("led", "Pause").await;
+        stage.until("led", 30, |status| status["hold"]["reason"] == "Paused").await;
+        let held = stage.get(stage.hub(), "httproute", "shop").await;
+        stage.drill("second", "quick", "eu-west").await;
+        let second = stage.done("second", 60).await;
+        assert_eq!(condition(&second, "Accepted")["reason"], "Busy", "{second:#}");
+        more(&load, 1200).await;
+        assert_eq!(
+            stage.get(stage.hub(), "httproute", "shop").await["metadata"]["resourceVersion"],
+            held["metadata"]["resourceVersion"]
+        );
+        stage.control("led", "Run").await;
+        let status =
+            stage.until("led", 300, |status| status["phase"] == "Evacuated" && status["times"]["healthy"].is_string()).await;
+        assert!(status["hold"].is_null(), "{status:#}");
+        more(&load, 1200).await;
+        assert_eq!(stage.status("led").await["phase"], "Evacuated", "failback: Manual waits for a person");
+        stage.control("led", "Failback").await;
+        let status = stage.done("led", 300).await;
         assert_eq!(status["verdict"], "Passed", "{status:#}");
-        stage.assert_nothing_left().await;
-        let after = stage.snapshot().await;
-        for (key, object) in &before {
-            assert_eq!(Some(object), after.get(key), "{key}");
-        }
-        let totals = load.stop().await;
-        assert_eq!(totals.failed, 0, "{:?}", totals.failures);
+        stage.assert_restored(&before).await;
+        assert_eq!(load.stop().await.failed, 0);
         operator.kill();
     });
-}
-
-#[test]
-fn a_leader_that_was_stopped_beyond_its_lease_writes_nothing_to_settled_objects_when_it_goes_on() {
-    on_stage(|stage| async {
-        let first = stage.operator("first");
-        let load = load(stage);
-        warm(&load).await;
-        let before = stage.snapshot().await;
-        stage.drill("zombie", "shop", "us-east").await;
-        stage.until("zombie", 300, |status| moved(status) >= 10).await;
-        first.signal("STOP");
-        let second = stage.operator("second");
-        let status = stage.done("zombie", 400).await;
-        assert_eq!(status["verdict"], "Passed", "{status:#}");
-        assert!(status["term"].as_u64().unwrap() > 1, "{status:#}");
-        stage.assert_nothing_left().await;
-        let (_, mark) = stage.hub().audit_since(0).unwrap();
-        first.signal("CONT");
-        // Long enough for it to see that it does not lead, and for whatever it had under way.
-        let seen = load.snapshot().requests;
-        testbed::until("2400 more requests", Duration::from_secs(60), || async {
-            if load.snapshot().requests > seen + 2400 { Ok(()) } else { Err("few".to_owned()) }
-        })
-        .await
-        .unwrap();
-        let (events, _) = stage.hub().audit_since(mark).unwrap();
-        let late: Vec<_> = events
-            .iter()
-            .filter(|event| event.wrote() && event.object_ref.as_ref().is_some_and(|object| object.resource == "httproutes"))
-            .filter(|event| event.user.username.contains("firedrill"))
-            .collect();
-        assert!(late.is_empty(), "the former leader wrote to a settled route: {late:?}");
-        let after = stage.snapshot().await;
-        for (key, object) in &before {
-            assert_eq!(Some(object), after.get(key), "{key}");
-        }
-        load.stop().await;
-        first.kill();
-        second.kill();
-    });
-}
-
-fn moved(status: &Value) -> u64 {
-    let steps = status["steps"].as_array().cloned().unwrap_or_default();
-    steps.iter().filter_map(|step| step["level"]["movedPercent"].as_u64()).max().unwrap_or(0)
 }

@@ -11,6 +11,10 @@
     clippy::disallowed_methods
 )]
 
+mod crash;
 mod drill;
+mod hands;
 mod kinds;
+mod partition;
+mod refusal;
 mod stage;

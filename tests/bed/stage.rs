@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
-use testbed::{Bed, Cluster, Options, shop, until};
+use testbed::{AuditEvent, Bed, Cluster, Load, Options, shop, until};
 use tokio::runtime::Runtime;
 use tokio::sync::{Mutex, OnceCell};
 
@@ -31,11 +31,22 @@ pub struct Operator {
     child: Child,
 }
 
+/// Where the audit logs stood.
+pub struct Mark(BTreeMap<String, u64>);
+
+/// The route that helm owns.
+pub const HELMS: &str = "catalog";
+
 /// Runs a test on the stage, which the first one builds, when it is its turn.
 pub fn on_stage<F: Future<Output = ()>>(test: impl FnOnce(&'static Stage) -> F) {
     RUNTIME.block_on(async {
         let _turn = TURN.lock().await;
         let stage = STAGE.get_or_init(Stage::build).await;
+        // A test that failed may have left these; it shall not fail others.
+        for cluster in stage.bed.regions() {
+            cluster.heal().unwrap();
+            stage.bed.backend(cluster.name()).unwrap().recover();
+        }
         test(stage).await;
     });
 }
@@ -54,6 +65,7 @@ impl Stage {
         install(bed.hub(), &hub).await;
         futures_join(bed.regions().iter().map(|cluster| install(cluster, &region))).await;
         shop::install(&bed, shop::Size::default()).await.unwrap();
+        bed.hub().kubectl(&["delete", "httproute", HELMS, "-n", shop::NAMESPACE], None).await.unwrap();
         for cluster in bed.regions() {
             let kubeconfig = cluster.service_account_kubeconfig(NAMESPACE, "firedrill").await.unwrap();
             let file = folder.join(cluster.name());
@@ -64,10 +76,87 @@ impl Stage {
         let kubeconfig = folder.join("hub");
         std::fs::write(&kubeconfig, bed.hub().service_account_kubeconfig(NAMESPACE, "firedrill").await.unwrap()).unwrap();
         let stage = Self { bed, folder, kubeconfig };
+        stage.helm(34).await.unwrap();
         stage.apply(&regions()).await;
         stage.apply(&routes()).await;
-        stage.apply(&plan()).await;
+        stage.apply(&plan("shop", &json!({}))).await;
+        stage.apply(&plan("quick", &quick())).await;
         stage
+    }
+
+    /// Has helm install or upgrade the release of the route [`HELMS`], with this weight of the first region, without force.
+    pub async fn helm(&self, first: u32) -> Result<(), String> {
+        let chart = self.folder.join("chart");
+        std::fs::create_dir_all(chart.join("templates")).unwrap();
+        let manifest = shop::route(HELMS, &[("eu-west", 0), ("us-east", 33), ("ap-south", 33)]);
+        let template = manifest.replace("weight: 0", "weight: {{ .Values.first }}");
+        std::fs::write(chart.join("Chart.yaml"), "apiVersion: v2\nname: route\nversion: 1.0.0\n").unwrap();
+        std::fs::write(chart.join("templates/route.yaml"), template).unwrap();
+        let output = tokio::process::Command::new(&self.bed.tools().helm)
+            .args(["upgrade", "--install", HELMS, &chart.display().to_string(), "--namespace", shop::NAMESPACE])
+            .args(["--kubeconfig", &self.hub().kubeconfig().display().to_string(), "--set", &format!("first={first}")])
+            .output()
+            .await
+            .unwrap();
+        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+    }
+
+    /// Users: 240 requests a second. Comes back when there was some traffic, so that rates exist and shares can be confirmed.
+    pub async fn load(&self) -> Load {
+        let load = Load::start(&self.bed.edge().unwrap(), &shop::ROUTES, 240).unwrap();
+        more(&load, 1200).await;
+        load
+    }
+
+    /// A secret of the operator's namespace on the hub with this kubeconfig.
+    pub async fn secret(&self, name: &str, kubeconfig: &str) {
+        let metadata = json!({"name": name, "namespace": NAMESPACE});
+        self.apply(
+            &json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"kubeconfig": kubeconfig}}),
+        )
+        .await;
+    }
+
+    /// Sets what a person wants of a drill.
+    pub async fn control(&self, drill: &str, control: &str) {
+        let patch = json!({"spec": {"control": control}}).to_string();
+        self.hub().kubectl(&["patch", "drill", drill, "--type=merge", "-p", &patch], None).await.unwrap();
+    }
+
+    /// From here on.
+    pub fn mark(&self) -> Mark {
+        let clusters = self.bed.regions().iter().chain([self.hub()]);
+        Mark(clusters.map(|cluster| (cluster.name().to_owned(), cluster.audit_since(0).unwrap().1)).collect())
+    }
+
+    /// The operator's requests in a cluster since a mark, by the API server's audit log.
+    pub fn since(&self, mark: &Mark, cluster: &Cluster) -> Vec<AuditEvent> {
+        let (events, _) = cluster.audit_since(mark.0[cluster.name()]).unwrap();
+        events.into_iter().filter(|event| event.user.username.ends_with(":firedrill")).collect()
+    }
+
+    /// The operator's writes since a mark, in all clusters: of drills' status and of everything that is not its own.
+    pub fn writes(&self, mark: &Mark) -> Vec<AuditEvent> {
+        let clusters = self.bed.regions().iter().chain([self.hub()]);
+        let counts = |event: &AuditEvent| {
+            let resource = event.object_ref.as_ref().map(|object| object.resource.as_str()).unwrap_or_default();
+            event.wrote() && !matches!(resource, "leases" | "events" | "regions" | "evacuationplans" | "trafficroutes")
+        };
+        clusters.flat_map(|cluster| self.since(mark, cluster)).filter(counts).collect()
+    }
+
+    /// Every object is as in the snapshot, and nothing of a drill is left.
+    pub async fn assert_restored(&self, before: &BTreeMap<String, Value>) {
+        self.assert_restored_but(before, |_| false).await;
+    }
+
+    /// As [`Stage::assert_restored`], but for what somebody else has changed.
+    pub async fn assert_restored_but(&self, before: &BTreeMap<String, Value>, foreign: impl Fn(&str) -> bool) {
+        self.assert_nothing_left().await;
+        let after = self.snapshot().await;
+        for (key, object) in before.iter().filter(|(key, _)| !foreign(key)) {
+            assert_eq!(Some(object), after.get(key), "{key}");
+        }
     }
 
     pub fn hub(&self) -> &Cluster {
@@ -79,12 +168,17 @@ impl Stage {
     }
 
     pub fn operator(&self, identity: &str) -> Operator {
+        self.operator_with(identity, &[])
+    }
+
+    pub fn operator_with(&self, identity: &str, arguments: &[&str]) -> Operator {
         let log =
             std::fs::OpenOptions::new().create(true).append(true).open(self.folder.join(format!("{identity}.log"))).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_firedrill"))
             .args(["controller", "--namespace", NAMESPACE, "--identity", identity, "--log-format", "text"])
             .args(["--listen", if identity == "second" { "127.0.0.1:18091" } else { METRICS }])
             .args(["--prometheus", self.bed.prometheus().unwrap()])
+            .args(arguments)
             .env("KUBECONFIG", &self.kubeconfig)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -92,6 +186,11 @@ impl Stage {
             .spawn()
             .unwrap();
         Operator { child }
+    }
+
+    /// The kubeconfig of the operator's account in a region.
+    pub fn file(&self, region: &str) -> PathBuf {
+        self.folder.join(region)
     }
 
     /// The last lines of an operator's log, for a failed test.
@@ -110,7 +209,7 @@ impl Stage {
     }
 
     pub async fn get(&self, cluster: &Cluster, kind: &str, name: &str) -> Value {
-        let namespace = if kind == "drill" || kind == "node" { "default" } else { shop::NAMESPACE };
+        let namespace = if matches!(kind, "drill" | "node" | "region") { "default" } else { shop::NAMESPACE };
         let text =
             cluster.kubectl(&["get", kind, name, "-n", namespace, "-o", "json", "--show-managed-fields"], None).await.unwrap();
         serde_json::from_str(&text).unwrap()
@@ -233,6 +332,15 @@ impl Operator {
         let _ = self.child.wait();
     }
 
+    /// The ports on this machine of its connections to an address.
+    pub fn ports(&self, address: &str) -> Vec<String> {
+        let output = Command::new("ss").args(["-Htnp", "dst", address]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let pid = format!("pid={},", self.child.id());
+        let local = |line: &str| line.split_whitespace().nth(3)?.rsplit(':').next().map(str::to_owned);
+        text.lines().filter(|line| line.contains(&pid)).filter_map(local).collect()
+    }
+
     /// Sends it a signal: `STOP`, `CONT`.
     pub fn signal(&self, name: &str) {
         assert!(Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap().success());
@@ -297,29 +405,59 @@ fn routes() -> Value {
     let route = |name: &&str| {
         let backends: Vec<Value> =
             REGIONS.iter().map(|region| json!({"region": region, "name": format!("{name}-{region}")})).collect();
-        let query = r#"sum(rate(traefik_service_requests_total{service=~".*-svc-shop-${backend}-.*"}[5s])) or vector(0)"#;
+        let query = r#"sum(rate(traefik_service_requests_total{service=~".*-svc-shop-${backend}-.*"}[3s])) or vector(0)"#;
         json!({
             "apiVersion": "firedrill.dev/v1alpha1", "kind": "TrafficRoute", "metadata": {"name": name, "namespace": "shop"},
             "spec": {
                 "httpRoute": {"name": name}, "backends": backends,
-                "confirm": {"query": query, "window": "5s", "splitTolerancePercent": 10},
+                "confirm": {"query": query, "window": "3s", "splitTolerancePercent": 10},
             },
         })
     };
     list(&shop::ROUTES.iter().map(route).collect::<Vec<_>>())
 }
 
-/// Holds at zero and short windows, so that what is measured is firedrill and not waiting.
-fn plan() -> Value {
-    let errors = r#"(sum(rate(traefik_service_requests_total{code=~"5.."}[5s])) or vector(0)) / sum(rate(traefik_service_requests_total[5s]))"#;
-    let pace = json!({"firstPercent": 10, "growthPercent": 300, "maxStepPercent": 50, "hold": "0s"});
-    json!({
-        "apiVersion": "firedrill.dev/v1alpha1", "kind": "EvacuationPlan", "metadata": {"name": "shop"},
-        "spec": {
-            "regions": REGIONS, "namespaces": ["shop"], "cordon": "Nodes", "soak": "15s", "deadline": "10m",
-            "objectives": {"timeToHealthy": "5m", "stableFor": "5s"},
-            "pace": {"evacuate": pace, "failback": pace},
-            "gates": [{"name": "errors", "role": "UserHealth", "max": "0.01", "query": errors, "interval": "1s"}],
-        },
+/// Waits for so many more requests.
+pub async fn more(load: &Load, count: u64) {
+    let seen = load.snapshot().requests;
+    until(&format!("{count} more requests"), Duration::from_secs(120), || async {
+        let now = load.snapshot().requests;
+        if now > seen + count { Ok(()) } else { Err(format!("{} of them", now - seen)) }
     })
+    .await
+    .unwrap();
+}
+
+/// The condition of a status.
+pub fn condition<'a>(status: &'a Value, kind: &str) -> &'a Value {
+    let conditions = status["conditions"].as_array().unwrap();
+    conditions.iter().find(|condition| condition["type"] == kind).unwrap_or_else(|| panic!("no {kind}: {status:#}"))
+}
+
+/// How much of the region's share has been moved, in percent.
+pub fn moved(status: &Value) -> u64 {
+    let steps = status["steps"].as_array().cloned().unwrap_or_default();
+    steps.iter().filter_map(|step| step["level"]["movedPercent"].as_u64()).max().unwrap_or(0)
+}
+
+/// A plan over the whole shop, with holds at zero and short windows, so that what is measured is firedrill and not waiting.
+pub fn plan(name: &str, with: &Value) -> Value {
+    let errors = r#"(sum(rate(traefik_service_requests_total{code=~"5.."}[3s])) or vector(0)) / sum(rate(traefik_service_requests_total[3s]))"#;
+    let pace = json!({"firstPercent": 10, "growthPercent": 300, "maxStepPercent": 50, "hold": "0s"});
+    let mut spec = json!({
+        "regions": REGIONS, "namespaces": ["shop"], "cordon": "Nodes", "soak": "10s", "deadline": "10m",
+        "objectives": {"timeToHealthy": "5m", "stableFor": "3s"},
+        "pace": {"evacuate": pace, "failback": pace},
+        "gates": [{"name": "errors", "role": "UserHealth", "max": "0.01", "query": errors, "interval": "1s"}],
+    });
+    for (field, value) in with.as_object().unwrap() {
+        spec[field] = value.clone();
+    }
+    json!({"apiVersion": "firedrill.dev/v1alpha1", "kind": "EvacuationPlan", "metadata": {"name": name}, "spec": spec})
+}
+
+/// One level each way and hardly a soak: for tests of which one drill alone shows little.
+fn quick() -> Value {
+    let pace = json!({"firstPercent": 100, "maxStepPercent": 100, "hold": "0s"});
+    json!({"soak": "1s", "objectives": {"timeToHealthy": "5m", "stableFor": "1s"}, "pace": {"evacuate": pace, "failback": pace}})
 }

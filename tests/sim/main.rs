@@ -14,6 +14,11 @@
     clippy::disallowed_methods
 )]
 
+/// A simulated drill is mostly small allocations.
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod drill;
 mod network;
 mod physics;

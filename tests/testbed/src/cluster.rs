@@ -281,15 +281,25 @@ impl Cluster {
 
     /// Cuts the region off, silently and both ways: its API server and its backend. Within, everything goes on. Connections stay open and quiet.
     pub fn partition(&self) -> Result<()> {
-        self.spec.namespace.cut(&self.tools.nft, "", "")
+        self.spec.namespace.cut(&self.tools.nft, "", Some(""))
     }
 
     /// Cuts off the API server alone, silently and both ways; users still reach the backend.
     pub fn partition_api(&self) -> Result<()> {
-        self.spec.namespace.cut(&self.tools.nft, "tcp dport 6443", "tcp sport 6443")
+        self.spec.namespace.cut(&self.tools.nft, "tcp dport 6443", Some("tcp sport 6443"))
     }
 
-    /// Ends a partition of either kind; nothing to do when there is none.
+    /// Loses the packets to the API server that match `filter`, in the words of nft (such as `meta length > 2000`), silently; their senders go on trying.
+    pub fn lose_packets(&self, filter: &str) -> Result<()> {
+        self.spec.namespace.cut(&self.tools.nft, &format!("tcp dport 6443 {filter}"), None)
+    }
+
+    /// How many packets that came to the region a partition or [`Cluster::lose_packets`] has dropped.
+    pub fn lost_packets(&self) -> Result<u64> {
+        self.spec.namespace.dropped(&self.tools.nft)
+    }
+
+    /// Ends a partition of any kind; nothing to do when there is none.
     pub fn heal(&self) -> Result<()> {
         self.spec.namespace.heal(&self.tools.nft)
     }

@@ -18,6 +18,9 @@ const BRIDGE: &str = "10.231.0.1/24";
 /// The bridge on the machine. The sweep knows namespaces and links by the prefix `firedrill`.
 const BRIDGE_NAME: &str = "firedrill0";
 
+/// Removes a cut. Adding before deleting makes the deletion of an absent table no error.
+const NO_CUT: &str = "add table inet part\ndelete table inet part\n";
+
 /// A cluster's network namespace.
 #[derive(Debug, Clone)]
 pub(crate) struct Namespace {
@@ -49,30 +52,36 @@ impl Namespace {
         Ok(Self { name, address })
     }
 
-    /// Drops every packet that matches `filter` (empty: every one) on its way through `eth0`, both ways; loopback is untouched. Replaces an earlier cut.
-    pub(crate) fn cut(&self, nft: &Path, inward: &str, outward: &str) -> Result<()> {
-        self.heal(nft)?;
-        self.nft(
-            nft,
-            &format!(
-                "table inet part {{\n chain in {{ type filter hook input priority 0; policy accept; iifname \"eth0\" {inward} drop; }}\n \
-                 chain out {{ type filter hook output priority 0; policy accept; oifname \"eth0\" {outward} drop; }}\n}}\n"
-            ),
-        )
+    /// Drops every packet that matches `inward` on its way in through `eth0`, or `outward` on its way out (empty: every one); loopback is untouched.
+    /// Replaces an earlier cut in one step.
+    pub(crate) fn cut(&self, nft: &Path, inward: &str, outward: Option<&str>) -> Result<()> {
+        let chain = |name: &str, hook: &str, filter: &str| {
+            format!("chain {name} {{ type filter hook {hook} priority 0; policy accept; {filter} counter drop; }}\n")
+        };
+        let inward = chain("in", "input", &format!("iifname \"eth0\" {inward}"));
+        let outward = outward.map(|filter| chain("out", "output", &format!("oifname \"eth0\" {filter}"))).unwrap_or_default();
+        self.nft(nft, &["-f", "-"], &format!("{NO_CUT}table inet part {{\n{inward}{outward}}}\n")).map(drop)
     }
 
     /// Lets packets through again; nothing to do when there is no cut.
     pub(crate) fn heal(&self, nft: &Path) -> Result<()> {
-        // Adding before deleting makes the deletion of an absent table no error.
-        self.nft(nft, "add table inet part\ndelete table inet part\n")
+        self.nft(nft, &["-f", "-"], NO_CUT).map(drop)
     }
 
-    fn nft(&self, nft: &Path, rules: &str) -> Result<()> {
+    /// How many packets the cut has dropped on their way in.
+    pub(crate) fn dropped(&self, nft: &Path) -> Result<u64> {
+        let text = self.nft(nft, &["list", "chain", "inet", "part", "in"], "")?;
+        let count =
+            text.split("counter packets ").nth(1).and_then(|rest| rest.split(' ').next()).and_then(|count| count.parse().ok());
+        count.ok_or_else(|| Error::Invalid { what: format!("read the cut of {}", self.name), why: text })
+    }
+
+    fn nft(&self, nft: &Path, args: &[&str], rules: &str) -> Result<String> {
         let what = || format!("nft in {}", self.name);
         let mut child = Command::new("ip")
             .args(["netns", "exec", &self.name])
             .arg(nft)
-            .args(["-f", "-"])
+            .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -82,7 +91,11 @@ impl Namespace {
             stdin.write_all(rules.as_bytes()).context(what)?;
         }
         let output = child.wait_with_output().context(what)?;
-        if output.status.success() { Ok(()) } else { Err(failed(what(), &output)) }
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        } else {
+            Err(failed(what(), &output))
+        }
     }
 
     /// Moves the calling thread into the namespace, for good. Sockets that it makes belong to the namespace, whoever uses them later.
