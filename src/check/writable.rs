@@ -13,6 +13,9 @@ pub fn refused(region: Option<&RegionName>, target: &Target, refusal: &Refusal) 
         Refusal::TooLong(_) => {
             blocker("ClaimFits", region, &label, message, "Split the object: it has too many values to claim.")
         }
+        Refusal::Format(_) => {
+            blocker("Writable", region, &label, message, "Let the version of firedrill that wrote it finish its drill.")
+        }
         Refusal::ClaimedByOther(_) => {
             blocker("Writable", region, &label, message, "Wait until that drill is over, or see why it is not.")
         }

@@ -65,9 +65,11 @@ pub enum Read {
     /// A claim made for this very object.
     Claim(Box<Claim>),
     /// A claim made for another object, or another object of this name: copied or revived; it says nothing.
-    Copied,
-    /// Not a claim, or of an unknown format.
+    Copied(Box<Claim>),
+    /// Not a claim.
     Broken(String),
+    /// Written by another version, which alone can read it: it is left alone.
+    Format(u64),
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
@@ -87,10 +89,13 @@ pub fn read(seen: &Object, target: &Target) -> Read {
     if text.len() > LIMIT {
         return Read::Broken(format!("{} bytes long, at most {LIMIT} are read", text.len()));
     }
+    let format = serde_json::from_str::<Json>(text).ok().and_then(|json| json.get("format")?.as_u64());
+    if let Some(format) = format.filter(|format| *format != u64::from(FORMAT)) {
+        return Read::Format(format);
+    }
     match serde_json::from_str::<Claim>(text) {
         Err(error) => Read::Broken(error.to_string()),
-        Ok(claim) if claim.format != FORMAT => Read::Broken(format!("format {}, this version reads {FORMAT}", claim.format)),
-        Ok(claim) if claim.on != *target || claim.uid != seen.uid() => Read::Copied,
+        Ok(claim) if claim.on != *target || claim.uid != seen.uid() => Read::Copied(Box::new(claim)),
         Ok(claim) => Read::Claim(Box::new(claim)),
     }
 }

@@ -54,6 +54,9 @@ pub enum Refusal {
     /// Another drill's claim is on the object.
     #[error("claimed by drill {}", .0.name)]
     ClaimedByOther(Owner),
+    /// Another version's claim is on the object.
+    #[error("its claim has format {0}, which this version does not read")]
+    Format(u64),
     /// The claim would be longer than [`LIMIT`].
     #[error("the claim would be {0} bytes long, at most {LIMIT} are allowed")]
     TooLong(usize),
@@ -226,7 +229,8 @@ fn ours(seen: &Object, target: &Target, by: &Owner, term: Term, taken: &[Taken])
     match read(seen, target) {
         Read::Claim(claim) if claim.by.uid == by.uid => Ok((Some(*claim), fresh)),
         Read::Claim(claim) => Err(Refusal::ClaimedByOther(claim.by)),
-        Read::Nothing | Read::Copied | Read::Broken(_) => Ok((None, fresh)),
+        Read::Format(format) => Err(Refusal::Format(format)),
+        Read::Nothing | Read::Copied(_) | Read::Broken(_) => Ok((None, fresh)),
     }
 }
 

@@ -325,3 +325,33 @@ impl Contract {
 
 /// The taint of an evacuated region's nodes.
 pub(super) const TAINT: &str = "firedrill.dev/evacuated";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A contract as format 1 stores it. It outlives versions: one that no longer reads it, or gives it another hash, breaks every
+    /// drill that acts while firedrill is upgraded.
+    const STORED: &str = include_str!("contract.golden.json");
+
+    #[test]
+    fn a_stored_contract_keeps_its_meaning_and_its_hash() {
+        let json: Json = serde_json::from_str(STORED).unwrap();
+        let contract: Contract = serde_json::from_value(json.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&contract).unwrap(), json);
+        let golden = "9bdb120fd915ed6afe7aefcf2e1e41e1af32e82ac856e616e836eba64ea3dfec";
+        assert_eq!(hash(&contract), golden);
+        assert_eq!(Contract::parse(STORED, golden).unwrap(), contract);
+    }
+
+    #[test]
+    fn another_format_another_hash_and_a_circle_are_refused() {
+        let mut json: Json = serde_json::from_str(STORED).unwrap();
+        assert!(matches!(Contract::parse(STORED, "other"), Err(ContractError::Hash { .. })));
+        json["steps"][0]["after"] = json!(["headroom"]);
+        let text = json.to_string();
+        assert!(matches!(Contract::parse(&text, &digest(&json)), Err(ContractError::Graph(step)) if step == "headroom"));
+        json["format"] = json!(2);
+        assert!(matches!(Contract::parse(&json.to_string(), &digest(&json)), Err(ContractError::Format(2))));
+    }
+}

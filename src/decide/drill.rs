@@ -2,17 +2,18 @@ use super::contract::{Contract, Step, Work};
 use super::gate::{elapsed, judge};
 use super::phase::{Event, transition};
 use super::step::{Stride, View, stride};
+use super::stored::Stored;
 use super::verdict;
+use super::words::{describe, named, place, summary, union};
 use crate::api::{
-    Basis, Contention, ContractRef, Control, Direction, DrillStatus, Failback, Finding, Hold, HoldReason, Intent, Phase, Return,
-    StepState, StepStatus, Verdict, Why,
+    Basis, Contention, Control, Direction, DrillStatus, Failback, Finding, Hold, HoldReason, Intent, Phase, Return, StepState,
+    StepStatus, Verdict, Why,
 };
-use crate::claim::{self, Conflict, Write};
+use crate::claim::{self, Change, Conflict, Write};
 use crate::dialect::size;
-use crate::terms::{ClusterUid, Json, Kind, Object, Target, Term, Timestamp, Version};
+use crate::terms::{ClusterUid, Json, Kind, Target, Term, Timestamp, Version};
 use crate::world::{List, Needs, World};
 use chrono::TimeDelta;
-use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How often an acting drill looks again: what a gate's abort may lose on top of the gate's own interval is this and one look.
@@ -34,17 +35,6 @@ pub struct Orders {
     pub finalizer: bool,
     /// The spec's generation.
     pub generation: i64,
-}
-
-/// Where the contract is stored, and the lock beside it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Stored {
-    /// The operator's namespace, on the hub and in every region.
-    pub namespace: String,
-    /// The `ConfigMap`'s name.
-    pub name: String,
-    /// Uids of drills that exist: a lock held by any other is free.
-    pub drills: BTreeSet<String>,
 }
 
 /// Effects of one decision are independent of each other: any order, any subset, at most one write per object.
@@ -71,20 +61,6 @@ pub struct Decision {
     pub effects: Vec<Effect>,
     /// When to look again at the latest; `None` if nothing is left to do.
     pub wake: Option<Timestamp>,
-}
-
-impl Stored {
-    fn lock(&self, contract: &Contract) -> Target {
-        self.own(&contract.hub, Kind::Lease, "firedrill-drill")
-    }
-
-    fn copy(&self, cluster: &ClusterUid) -> Target {
-        self.own(cluster, Kind::ConfigMap, &self.name)
-    }
-
-    fn own(&self, cluster: &ClusterUid, kind: Kind, name: &str) -> Target {
-        Target { cluster: cluster.clone(), kind, namespace: Some(self.namespace.clone()), name: name.to_owned() }
-    }
 }
 
 /// What the next decision about an acting drill has to look at.
@@ -172,9 +148,17 @@ pub fn decide(
     let paused = orders.control == Control::Pause && next.way_back != Some(Return::Abort);
     match next.phase {
         Phase::Checking => {
-            effects = prepare(contract, stored, orders, world, &mut hold);
-            if effects.is_empty() && hold.is_none() {
-                advance(&mut next, Event::Ready, now);
+            if let Some(changed) = changed(contract, world) {
+                next.message = format!("{changed} changed since the checks; checked anew");
+                effects = stored.take_down(contract, world, false, &mut hold);
+                if effects.is_empty() && hold.is_none() {
+                    next.contract = None;
+                }
+            } else {
+                effects = stored.put_up(contract, orders, world, &mut hold);
+                if effects.is_empty() && hold.is_none() {
+                    advance(&mut next, Event::Ready, now);
+                }
             }
         }
         Phase::Evacuating | Phase::Evacuated | Phase::Returning if paused => {
@@ -229,7 +213,9 @@ pub fn decide(
         let since = progress.hold.as_ref().filter(|before| before.reason == reason).map_or(now, |before| before.since);
         Hold { reason, message: message.chars().take(1024).collect(), since }
     });
-    next.message = summary(contract, &next);
+    if next.contract.is_some() {
+        next.message = summary(contract, &next);
+    }
     verdict::conditions(&mut next, orders.generation, now);
     let wake = (next.phase != Phase::Done).then(|| now + TICK);
     Decision { progress: next, effects, wake }
@@ -332,75 +318,18 @@ fn enter(next: &mut DrillStatus, phase: Phase, now: Timestamp) {
     }
 }
 
-/// Before anything foreign is written: the finalizer, the lock, and a copy of the contract in every region.
-fn prepare(
-    contract: &Contract,
-    stored: &Stored,
-    orders: &Orders,
-    world: &World,
-    hold: &mut Option<(HoldReason, String)>,
-) -> Vec<Effect> {
-    let mut effects = Vec::new();
-    if !orders.finalizer {
-        effects.push(Effect::Finalizer(true));
-    }
-    let lock = stored.lock(contract);
-    match world.object(&lock) {
-        Err(blind) => *hold = Some((HoldReason::Unreachable, format!("the drill lock {blind}"))),
-        Ok(None) => effects.push(Effect::Create(lock.clone(), lease(stored, Some(contract)))),
-        Ok(Some(lease)) => match lease.text("/spec/holderIdentity") {
-            holder if holder == contract.drill.uid => {}
-            holder if holder.is_empty() || !stored.drills.contains(holder) => {
-                effects.push(Effect::Replace(lock, held_by(lease, Some(&contract.drill.uid))));
+/// An object that is not any more as the contract's baseline has it; asked before the first write, so whoever did it may.
+fn changed(contract: &Contract, world: &World) -> Option<String> {
+    contract.steps.iter().flat_map(|step| contract.changes(step, 0, 0)).find_map(|(target, changes)| {
+        let as_it_was = match world.object(&target) {
+            Err(_) => true,
+            Ok(None) => false,
+            Ok(Some(object)) => {
+                let stands = |change: &Change| change.spot.find(object.json()).is_ok_and(|found| found.value == change.was);
+                contract.uids.get(&target).is_none_or(|uid| uid == object.uid()) && changes.iter().all(stands)
             }
-            holder => *hold = Some((HoldReason::Unreachable, format!("drill {holder} acts; one at a time"))),
-        },
-    }
-    for cluster in contract.copies() {
-        let target = stored.copy(&cluster);
-        match world.object(&target) {
-            Ok(Some(_)) => {}
-            Ok(None) => {
-                let body = copy(contract, stored);
-                effects.push(Effect::Create(target, body));
-            }
-            Err(blind) => {
-                *hold = Some((HoldReason::RegionBlind, format!("the contract's copy in {}: {blind}", place(contract, &target))));
-            }
-        }
-    }
-    effects
-}
-
-fn lease(stored: &Stored, contract: Option<&Contract>) -> Json {
-    json!({
-        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-        "metadata": {"name": "firedrill-drill", "namespace": stored.namespace},
-        "spec": {"holderIdentity": contract.map(|contract| contract.drill.uid.clone())},
-    })
-}
-
-fn held_by(lease: &Object, holder: Option<&str>) -> Json {
-    let mut body = lease.json().clone();
-    if let Some(spec) = body.get_mut("spec").and_then(Json::as_object_mut) {
-        match holder {
-            Some(holder) => spec.insert("holderIdentity".into(), holder.into()),
-            None => spec.remove("holderIdentity"),
         };
-    }
-    body
-}
-
-/// The contract as an immutable `ConfigMap`, the same on the hub and in every region.
-pub(super) fn copy(contract: &Contract, stored: &Stored) -> Json {
-    let text = serde_json::to_value(contract).map(|json| json.to_string()).unwrap_or_default();
-    json!({
-        "apiVersion": "v1", "kind": "ConfigMap", "immutable": true,
-        "metadata": {
-            "name": stored.name, "namespace": stored.namespace,
-            "labels": {"app.kubernetes.io/managed-by": "firedrill", claim::LABEL: contract.drill.uid},
-        },
-        "data": {"contract": text},
+        (!as_it_was).then(|| place(contract, &target))
     })
 }
 
@@ -552,21 +481,7 @@ fn finish(
     if !effects.is_empty() || next.open.iter().any(|intent| !lost(intent, &blind)) {
         return;
     }
-    // A claim speaks only while its contract exists: where something is still owed, the copies stay.
-    for cluster in if debts.is_empty() { contract.copies() } else { BTreeSet::new() } {
-        let target = stored.copy(&cluster);
-        if let Ok(Some(object)) = world.object(&target) {
-            effects.push(Effect::Delete(target, Version::of(object)));
-        }
-    }
-    let lock = stored.lock(contract);
-    match world.object(&lock) {
-        Ok(Some(lease)) if lease.text("/spec/holderIdentity") == contract.drill.uid => {
-            effects.push(Effect::Replace(lock, held_by(lease, None)));
-        }
-        Ok(_) => {}
-        Err(blind) => *hold = Some((HoldReason::Unreachable, format!("the drill lock {blind}"))),
-    }
+    effects.extend(stored.take_down(contract, world, !debts.is_empty(), hold));
     if effects.is_empty() && hold.is_none() {
         next.debts = debts.into_iter().take(128).collect();
         next.open.clear();
@@ -579,68 +494,4 @@ fn finish(
 
 fn lost(intent: &Intent, blind: &BTreeSet<ClusterUid>) -> bool {
     blind.iter().any(|cluster| intent.target.starts_with(&format!("{cluster}/")))
-}
-
-fn named(contract: &Contract, cluster: &ClusterUid) -> String {
-    contract.region_of(cluster).map_or_else(|| "the hub".to_owned(), ToString::to_string)
-}
-
-fn place(contract: &Contract, target: &Target) -> String {
-    format!("{}: {}", named(contract, &target.cluster), target.label())
-}
-
-fn describe(conflict: &Conflict) -> String {
-    let or_absent = |text: &str| if text.is_empty() { "absent".to_owned() } else { text.to_owned() };
-    let object = conflict.target.label();
-    match (conflict.spot.as_str(), conflict.found.as_str()) {
-        ("metadata.uid", "") => format!("{object} was deleted by somebody else ({} was ours)", conflict.ours),
-        ("metadata.uid", _) => format!("{object} was deleted and made anew by somebody else; it is left as it is"),
-        (spot, found) => format!(
-            "{object}: {spot} is {}, somebody else's; it was {} before and {} by this drill; it is left as it is",
-            or_absent(found),
-            or_absent(&conflict.was),
-            or_absent(&conflict.ours)
-        ),
-    }
-}
-
-fn union(before: &[String], more: impl Iterator<Item = String>) -> Vec<String> {
-    let all: BTreeSet<String> = before.iter().cloned().chain(more).map(|text| text.chars().take(2048).collect()).collect();
-    all.into_iter().take(64).collect()
-}
-
-fn summary(contract: &Contract, next: &DrillStatus) -> String {
-    let leaving = &contract.leaving;
-    let moved = next.steps.iter().find_map(|step| step.level).map_or(0, |level| level.moved_percent);
-    let text = match next.phase {
-        Phase::Pending => "waiting for its start".to_owned(),
-        Phase::Checking => "storing the contract".to_owned(),
-        Phase::Evacuating => format!("evacuating {leaving}, {moved} % moved"),
-        Phase::Evacuated if next.times.healthy.is_none() => format!("{leaving} is evacuated, waiting to be healthy"),
-        Phase::Evacuated => format!("{leaving} is evacuated, soaking"),
-        Phase::Returning => format!("{leaving} returns, {moved} % still moved: {}", next.why_message),
-        Phase::Done => next.reasons.first().cloned().unwrap_or_default(),
-    };
-    match &next.hold {
-        Some(hold) => format!("{text}; holds: {}", hold.message),
-        None => text,
-    }
-}
-
-/// The reference to a contract that is stored.
-impl ContractRef {
-    /// For the contract with this hash of the drill with this uid.
-    #[must_use]
-    pub fn new(uid: &str, hash: &str) -> Self {
-        let short = |text: &str| text.chars().filter(char::is_ascii_alphanumeric).take(10).collect::<String>();
-        Self { hash: hash.to_owned(), config_map: format!("firedrill-{}-{}", short(uid), short(hash)) }
-    }
-}
-
-impl Stored {
-    /// The body of the stored contract.
-    #[must_use]
-    pub fn body(&self, contract: &Contract) -> Json {
-        copy(contract, self)
-    }
 }

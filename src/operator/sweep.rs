@@ -3,12 +3,14 @@
 
 use super::{Error, Operator};
 use crate::api::Phase;
-use crate::claim::{self, ANNOTATION, LABEL, Read};
-use crate::cluster::Api;
-use crate::decide::Contract;
-use crate::terms::{ClusterUid, Kind, Object, Target, Term, Timestamp, digest};
+use crate::claim::{ANNOTATION, LABEL};
+use crate::cluster::{Api, Body, CallError, Category};
+use crate::decide::{self, Contract, Open};
+use crate::terms::{ClusterUid, Kind, Object, Target, Term, Timestamp, Version, digest};
 use chrono::TimeDelta;
 use futures::future::join_all;
+use http::Method;
+use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -16,128 +18,131 @@ use std::time::Duration;
 const EVERY: TimeDelta = TimeDelta::seconds(30);
 /// How long a list may take.
 const LIST: Duration = Duration::from_secs(5);
-/// The kinds that firedrill claims.
-const CLAIMED: [Kind; 5] = [Kind::HTTPRoute, Kind::HorizontalPodAutoscaler, Kind::Deployment, Kind::StatefulSet, Kind::Node];
+/// How old a copy of a contract must be that nobody needs any more before it is deleted: by then no write of its drill is under
+/// way that would leave a claim without it.
+const FORGOTTEN: TimeDelta = TimeDelta::minutes(10);
+/// The kinds that firedrill claims, and the one that copies what a Deployment has.
+const CLAIMED: [Kind; 6] =
+    [Kind::HTTPRoute, Kind::HorizontalPodAutoscaler, Kind::Deployment, Kind::ReplicaSet, Kind::StatefulSet, Kind::Node];
 
 pub(super) async fn activate(operator: &Operator, term: Term) -> Result<Option<Timestamp>, Error> {
     let hub = operator.hub()?;
-    let mut clusters: BTreeSet<ClusterUid> = operator
-        .store
-        .regions()
-        .iter()
-        .filter_map(|region| region.status.as_ref()?.cluster_uid.clone())
-        .map(ClusterUid)
-        .collect();
-    clusters.insert(hub.clone());
-    let acting: BTreeSet<String> = operator
-        .store
-        .drills()
-        .into_iter()
-        .filter(|drill| drill.status.as_ref().is_none_or(|status| status.phase != Phase::Done))
-        .filter_map(|drill| drill.metadata.uid)
-        .collect();
-    let namespaces: BTreeSet<String> = operator.store.plans().into_iter().flat_map(|plan| plan.spec.namespaces).collect();
-    let reached = clusters.into_iter().filter_map(|cluster| Some((operator.fleet.by_uid(&cluster)?, cluster)));
-    let reached: Vec<(Api, ClusterUid)> = reached.collect();
-    // A claim speaks only while its owner's contract is open: in a region while the copy is there, which the drill deletes after
-    // the last undo; on the hub, where the original stays for the record, while any region has one.
-    let copies = reached.iter().filter(|(_, cluster)| *cluster != hub);
-    let open: BTreeMap<&ClusterUid, Vec<Contract>> = join_all(copies.map(async |(api, cluster)| {
-        let copies = contracts(api, &operator.settings.namespace).await;
-        (cluster, copies)
-    }))
-    .await
-    .into_iter()
-    .collect();
-    let everywhere: Vec<&Contract> = open.values().flatten().collect();
-    join_all(reached.iter().map(|(api, cluster)| {
-        let speaking = open.get(cluster).map_or_else(|| everywhere.clone(), |copies| copies.iter().collect());
-        let (acting, namespaces) = (&acting, &namespaces);
-        async move { sweep(operator, (api, cluster), &speaking, acting, namespaces, term).await }
+    let store = &operator.store;
+    let known = store.regions().into_iter().filter_map(|region| region.status?.cluster_uid).map(ClusterUid);
+    let clusters: BTreeSet<ClusterUid> = known.chain([hub.clone()]).collect();
+    let namespaces: BTreeSet<String> = store.plans().into_iter().flat_map(|plan| plan.spec.namespaces).collect();
+    // First the claims, then whose they may be: a drill that made one of them is then seen, acting or over. What it did since is
+    // guarded by the version.
+    let suspects = join_all(clusters.iter().map(async |cluster| match operator.fleet.by_uid(cluster) {
+        Some(api) => suspects(&api, cluster, &namespaces).await,
+        None => None,
     }))
     .await;
+    let drills = operator.fleet.hub.list(&Kind::Drill.path(None), "", LIST).await?;
+    let over = format!("{:?}", Phase::Done);
+    let acting: BTreeSet<String> = drills
+        .into_iter()
+        .map(Object::new)
+        .filter(|drill| drill.text("/status/phase") != over)
+        .map(|drill| drill.uid().to_owned())
+        .collect();
+    let copies = join_all(clusters.iter().filter(|cluster| **cluster != hub).map(async |cluster| {
+        let path = Kind::ConfigMap.path(Some(&operator.settings.namespace));
+        let copies = match operator.fleet.by_uid(cluster) {
+            Some(api) => api.list(&path, &format!("&labelSelector={LABEL}"), LIST).await.ok(),
+            None => None,
+        };
+        (cluster, copies.map(|copies| copies.into_iter().map(Object::new).collect::<Vec<_>>()))
+    }))
+    .await;
+    let open: BTreeMap<&ClusterUid, Option<Open>> =
+        copies.iter().map(|(cluster, copies)| (*cluster, copies.as_deref().map(read))).collect();
+    for (cluster, suspects) in clusters.iter().zip(&suspects) {
+        // In a region a claim speaks while the copy is there, which the drill deletes after the last undo; on the hub, where the
+        // original stays for the record, while any region has one.
+        let speaking: Vec<Option<&Open>> =
+            open.iter().filter(|(other, _)| *cluster == hub || *other == &cluster).map(|(_, open)| open.as_ref()).collect();
+        for (target, object) in suspects.iter().flatten() {
+            take_back(operator, target, decide::sweep(object, target, &acting, &speaking, term)).await;
+        }
+    }
+    let suspects: BTreeMap<&ClusterUid, Option<Vec<(Target, Object)>>> = clusters.iter().zip(suspects).collect();
+    for (cluster, copies) in &copies {
+        let claimed = [*cluster, &hub].map(|cluster| suspects.get(cluster).and_then(Option::as_ref));
+        let ([Some(here), Some(there)], Some(copies)) = (claimed, copies) else { continue };
+        let needed = |copy: &Object| {
+            let owner = copy.label(LABEL).unwrap_or_default();
+            let young = copy.created().is_none_or(|created| operator.seam.clock.now() - created < FORGOTTEN);
+            let by = |object: &Object| object.annotation(ANNOTATION).is_some_and(|text| text.contains(owner));
+            young || acting.contains(owner) || here.iter().chain(there).any(|(_, object)| by(object))
+        };
+        for copy in copies.iter().filter(|copy| !needed(copy)) {
+            forget(operator, cluster, copy).await;
+        }
+    }
     Ok(Some(operator.seam.clock.now() + EVERY))
 }
 
-async fn sweep(
-    operator: &Operator,
-    (api, cluster): (&Api, &ClusterUid),
-    contracts: &[&Contract],
-    acting: &BTreeSet<String>,
-    namespaces: &BTreeSet<String>,
-    term: Term,
-) {
-    for kind in CLAIMED {
-        for object in suspects(api, kind, namespaces).await {
-            let target = Target {
-                cluster: cluster.clone(),
-                kind,
-                namespace: Some(object.namespace().to_owned()).filter(|namespace| !namespace.is_empty()),
-                name: object.name().to_owned(),
-            };
-            if object.label(LABEL).is_some_and(|owner| acting.contains(owner)) {
-                continue;
-            }
-            let write = match claim::read(&object, &target) {
-                Read::Claim(claim) if acting.contains(&claim.by.uid) => continue,
-                Read::Claim(claim) if contracts.iter().any(|contract| speaks(contract, &claim, &target)) => {
-                    match claim::undo_claim(&object, &claim, term) {
-                        Ok(outcome) => match outcome.write {
-                            Some(write) => Ok(Some(write)),
-                            None => claim::release(&object, &target, &claim.by),
-                        },
-                        Err(refusal) => Err(refusal),
-                    }
-                }
-                Read::Claim(_) | Read::Nothing | Read::Copied | Read::Broken(_) => claim::strip(&object, &target),
-            };
-            match write {
-                Ok(Some(write)) => match operator.write(&write, false).await {
-                    Ok(_) => {
-                        tracing::info!(object = target.label(), %cluster, "a claim whose owner is over was taken back or removed");
-                    }
-                    Err(error) => tracing::warn!(object = target.label(), %cluster, %error, "a claim could not be swept"),
-                },
-                Ok(None) => {}
-                Err(refusal) => tracing::warn!(object = target.label(), %cluster, %refusal, "a claim could not be swept"),
+/// What may have a claim: whatever has the label, anywhere; and in the plans' namespaces whatever has the annotation, since a
+/// rollback brings that back without the label. `None` if not all of it could be looked at.
+async fn suspects(api: &Api, cluster: &ClusterUid, namespaces: &BTreeSet<String>) -> Option<Vec<(Target, Object)>> {
+    let labelled = CLAIMED.iter().map(|kind| (*kind, kind.path(None), format!("&labelSelector={LABEL}")));
+    let planned = CLAIMED.iter().filter(|kind| kind.resource().2).flat_map(|kind| {
+        let path = |namespace: &String| (*kind, kind.path(Some(namespace)), String::new());
+        namespaces.iter().map(path)
+    });
+    let lists = join_all(labelled.chain(planned).map(async |(kind, path, query)| match api.list(&path, &query, LIST).await {
+        Ok(items) => Some((kind, items)),
+        Err(CallError { category: Category::NotInstalled, .. }) => Some((kind, Vec::new())),
+        Err(_) => None,
+    }))
+    .await;
+    let mut found = BTreeMap::new();
+    for (kind, items) in lists.into_iter().collect::<Option<Vec<_>>>()? {
+        for object in items.into_iter().map(Object::new) {
+            let namespace = Some(object.namespace().to_owned()).filter(|namespace| !namespace.is_empty());
+            let target = Target { cluster: cluster.clone(), kind, namespace, name: object.name().to_owned() };
+            if object.label(LABEL).is_some() || object.annotation(ANNOTATION).is_some() {
+                found.insert(target, object);
             }
         }
     }
+    Some(found.into_iter().collect())
 }
 
-/// What may have a claim: whatever has the label, anywhere; and in the plans' namespaces whatever has the annotation, since a
-/// rollback brings that back without the label.
-async fn suspects(api: &Api, kind: Kind, namespaces: &BTreeSet<String>) -> Vec<Object> {
-    // A kind that is not installed there, or a cluster that does not answer, has nothing to sweep now.
-    let list = async |path: String, query: &str| api.list(&path, query, LIST).await.unwrap_or_default();
-    let mut found = list(kind.path(None), &format!("&labelSelector={LABEL}")).await;
-    for namespace in namespaces.iter().filter(|_| kind.resource().2) {
-        found.extend(list(kind.path(Some(namespace)), "").await);
+fn read(copies: &[Object]) -> Open {
+    let mut open = Open::default();
+    for copy in copies {
+        let text = copy.text("/data/contract");
+        let hash = serde_json::from_str(text).map(|json| digest(&json)).unwrap_or_default();
+        match Contract::parse(text, &hash) {
+            Ok(contract) => open.contracts.push(contract),
+            Err(_) => drop(open.unread.insert(copy.label(LABEL).unwrap_or_default().to_owned())),
+        }
     }
-    let mut seen = BTreeSet::new();
-    let claimed = |object: &Object| object.label(LABEL).is_some() || object.annotation(ANNOTATION).is_some();
-    found.into_iter().map(Object::new).filter(|object| claimed(object) && seen.insert(object.uid().to_owned())).collect()
+    open
 }
 
-/// Whether the contract is the claim's owner's and lists its target and every spot.
-fn speaks(contract: &Contract, claim: &claim::Claim, target: &Target) -> bool {
-    contract.drill.uid == claim.by.uid
-        && contract.uids.get(target) == Some(&claim.uid)
-        && contract.steps.iter().flat_map(|step| contract.changes(step, 0, 100)).any(|(listed, changes)| {
-            listed == *target && claim.undo.iter().all(|entry| changes.iter().any(|change| change.spot == entry.spot))
-        })
+async fn take_back(operator: &Operator, target: &Target, write: Result<Option<crate::claim::Write>, crate::claim::Refusal>) {
+    let (object, cluster) = (target.label(), &target.cluster);
+    match write {
+        Ok(None) => {}
+        Ok(Some(write)) => match operator.write(&write, false).await {
+            Ok(_) => tracing::info!(object, %cluster, "a claim whose owner is over was taken back or removed"),
+            Err(error) => tracing::warn!(object, %cluster, %error, "a claim could not be swept"),
+        },
+        Err(refusal) => tracing::warn!(object, %cluster, %refusal, "a claim could not be swept"),
+    }
 }
 
-async fn contracts(api: &Api, namespace: &str) -> Vec<Contract> {
-    let path = Kind::ConfigMap.path(Some(namespace));
-    let items = api.list(&path, &format!("&labelSelector={LABEL}"), LIST).await.unwrap_or_default();
-    items
-        .into_iter()
-        .map(Object::new)
-        .filter_map(|object| {
-            let text = object.text("/data/contract");
-            let hash = digest(&serde_json::from_str(text).ok()?);
-            Contract::parse(text, &hash).ok()
-        })
-        .collect()
+/// Deletes a copy of a contract that nobody needs any more.
+async fn forget(operator: &Operator, cluster: &ClusterUid, copy: &Object) {
+    let namespace = Some(operator.settings.namespace.clone());
+    let target = Target { cluster: cluster.clone(), kind: Kind::ConfigMap, namespace, name: copy.name().to_owned() };
+    let preconditions = json!({"uid": Version::of(copy).uid});
+    let body = Body::Json(json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}));
+    match operator.send(&target, Method::DELETE, &target.path(), body).await {
+        Ok(_) => tracing::info!(object = target.label(), %cluster, "a contract's copy that nobody needs was deleted"),
+        Err(error) => tracing::warn!(object = target.label(), %cluster, %error, "a contract's copy could not be deleted"),
+    }
 }

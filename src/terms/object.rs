@@ -1,4 +1,4 @@
-use super::Json;
+use super::{Json, Timestamp};
 use std::sync::Arc;
 
 /// A Kubernetes object as it was read: cheap to share, never changed in place.
@@ -64,6 +64,12 @@ impl Object {
     #[must_use]
     pub fn resource_version(&self) -> &str {
         self.text("/metadata/resourceVersion")
+    }
+
+    /// `metadata.creationTimestamp`; none before the object is stored.
+    #[must_use]
+    pub fn created(&self) -> Option<Timestamp> {
+        self.text("/metadata/creationTimestamp").parse().ok()
     }
 
     /// One annotation's text.

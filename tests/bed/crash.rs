@@ -20,6 +20,7 @@ fn an_operator_killed_at_any_of_ten_writes_is_followed_by_one_that_restores_ever
         let mut operator = stage.operator("first");
         for (number, count) in [1, 3, 6, 12, 25, 40, 55, 70, 85, 100].into_iter().enumerate() {
             let name = format!("killed-at-{count}");
+            stage.calm().await;
             let mark = stage.mark();
             stage.drill(&name, "quick", ["eu-west", "us-east", "ap-south"][number % 3]).await;
             written(stage, &mark, &name, count).await;
@@ -46,9 +47,9 @@ fn a_leader_stopped_beyond_its_lease_with_a_request_under_way_changes_no_settled
         stage.apply(&crate::stage::plan("zombie", &serde_json::json!({"failback": "Manual", "soak": "1s"}))).await;
         stage.drill("zombie", "zombie", "ap-south").await;
         stage.until("zombie", 300, |status| status["phase"] == "Evacuated" && status["times"]["healthy"].is_string()).await;
-        // From here on a write to us-east is lost on its way, a read is not: only writes are that long.
+        // From here on a write to us-east is lost on its way, a read is not: only writes fill a whole segment.
         let east = stage.bed.region("us-east").unwrap();
-        east.lose_packets("meta length > 1900").unwrap();
+        east.lose_packets("meta length > 1450").unwrap();
         stage.control("zombie", "Failback").await;
         until("a write is under way", Duration::from_secs(120), || async {
             let lost = east.lost_packets().unwrap();
@@ -77,7 +78,9 @@ fn a_leader_stopped_beyond_its_lease_with_a_request_under_way_changes_no_settled
         })
         .await
         .unwrap();
-        assert!(landed.iter().all(|event| event.response_status.as_ref().is_some_and(|status| status.code == 409)), "{landed:?}");
+        // The version has moved on: 409; or, where the claim is gone, the patch does not even apply: 422.
+        let code = |event: &AuditEvent| event.response_status.as_ref().map_or(0, |status| status.code);
+        assert!(landed.iter().all(|event| matches!(code(event), 409 | 422)), "{landed:?}");
         first.signal("CONT");
         more(&load, 2400).await;
         for cluster in stage.bed.regions().iter().chain([stage.hub()]) {

@@ -47,6 +47,7 @@ pub fn on_stage<F: Future<Output = ()>>(test: impl FnOnce(&'static Stage) -> F) 
             cluster.heal().unwrap();
             stage.bed.backend(cluster.name()).unwrap().recover();
         }
+        stage.calm().await;
         test(stage).await;
     });
 }
@@ -174,7 +175,9 @@ impl Stage {
     pub fn operator_with(&self, identity: &str, arguments: &[&str]) -> Operator {
         let log =
             std::fs::OpenOptions::new().create(true).append(true).open(self.folder.join(format!("{identity}.log"))).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_firedrill"))
+        // It must not outlive a test that is killed.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_firedrill")])
             .args(["controller", "--namespace", NAMESPACE, "--identity", identity, "--log-format", "text"])
             .args(["--listen", if identity == "second" { "127.0.0.1:18091" } else { METRICS }])
             .args(["--prometheus", self.bed.prometheus().unwrap()])
@@ -198,6 +201,18 @@ impl Stage {
         let text = std::fs::read_to_string(self.folder.join(format!("{identity}.log"))).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+
+    /// Puts every workload back to its size. Without metrics an autoscaler never lowers one, so that every drill would start from
+    /// more than the one before.
+    pub async fn calm(&self) {
+        let names = shop::DEPLOYMENTS.map(|name| format!("deployment/{name}"));
+        for cluster in self.bed.regions() {
+            for (number, name) in names.iter().enumerate().take(shop::AUTOSCALED) {
+                let size = format!("--replicas={}", shop::replicas(number));
+                cluster.kubectl(&["scale", name, "-n", shop::NAMESPACE, &size], None).await.unwrap();
+            }
+        }
     }
 
     /// Starts a drill now.

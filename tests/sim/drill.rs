@@ -341,6 +341,66 @@ fn a_contract_that_the_hub_has_lost_is_found_in_its_copies() {
 }
 
 #[test]
+fn what_changes_between_the_checks_and_the_first_write_is_checked_anew_and_kept() {
+    test(async {
+        let world = World::new(14).await;
+        let slow = Fates::latency(fastrand::Rng::with_seed(14), Duration::from_millis(40)..=Duration::from_millis(60));
+        let instance = world.fleet.operator("a", &slow);
+        world.fleet.drill(DRILL, "eu-west").unwrap();
+        while world.status().contract.is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let first = world.status().contract;
+        let hub = world.fleet.server("hub").unwrap();
+        let weights = |route: &mut Value| {
+            for (number, weight) in [40, 30, 30].into_iter().enumerate() {
+                route["spec"]["rules"][0]["backendRefs"][number]["weight"] = json!(weight);
+            }
+        };
+        hub.edit("HTTPRoute", "shop", "shop", weights).unwrap();
+        let status = world.done().await;
+        assert_eq!(status.verdict, Some(Verdict::Passed), "{status:#?}");
+        assert!(status.conflicts.is_empty(), "{status:#?}");
+        assert_ne!(status.contract, first, "the contract is the old one");
+        let mut wanted = world.before["hub: HTTPRoute shop"].clone();
+        weights(&mut wanted);
+        assert_eq!(hub.get("HTTPRoute", "shop", "shop").unwrap()["spec"], wanted["spec"]);
+        let left = world
+            .fleet
+            .servers
+            .iter()
+            .filter(|(name, _)| *name != "hub")
+            .flat_map(|(_, server)| server.list("ConfigMap", NAMESPACE));
+        assert_eq!(left.count(), 0, "a copy of a contract is left");
+        instance.stop().await;
+    });
+}
+
+#[test]
+fn a_drill_that_is_removed_by_force_is_taken_back_by_the_sweep_and_its_contract_forgotten() {
+    test(async {
+        let world = World::new(15).await;
+        let first = world.fleet.operator("a", &Fates::calm());
+        world.fleet.drill(DRILL, "eu-west").unwrap();
+        world
+            .until("half way", |status| status.steps.iter().any(|step| step.level.is_some_and(|level| level.moved_percent > 10)))
+            .await;
+        first.kill();
+        let hub = world.fleet.server("hub").unwrap();
+        hub.edit("Drill", "", DRILL, |drill| drill["metadata"]["finalizers"] = json!([])).unwrap();
+        hub.delete("Drill", "", DRILL).unwrap();
+        // Its original went with it, as the garbage collector does.
+        for original in hub.list("ConfigMap", NAMESPACE) {
+            hub.delete("ConfigMap", NAMESPACE, original["metadata"]["name"].as_str().unwrap()).unwrap();
+        }
+        let second = world.fleet.operator("b", &Fates::calm());
+        tokio::time::sleep(Duration::from_mins(15)).await;
+        world.assert_restored("removed by force");
+        second.stop().await;
+    });
+}
+
+#[test]
 fn a_drill_killed_before_any_write_restores_every_object() {
     let mut number = 0;
     loop {

@@ -115,14 +115,20 @@ fn a_claim_on_another_object_or_another_uid_does_not_speak() {
     let write_ = write(&before, &target(), &drill("d"), Term(1), &[change("a", Some(60), Some(0))], &[]).unwrap().unwrap();
     let during = apply(&before, &write_).unwrap();
     let elsewhere = Target { name: "copy".into(), ..target() };
-    assert_eq!(read(&during, &elsewhere), Read::Copied);
+    assert!(matches!(read(&during, &elsewhere), Read::Copied(_)));
     let mut json = during.json().clone();
     json["metadata"]["uid"] = json!("u2");
-    assert_eq!(read(&Object::new(json.clone()), &target()), Read::Copied);
-    for forged in ["", "{}", "[1]", &"x".repeat(LIMIT + 1), r#"{"format":2}"#] {
+    assert!(matches!(read(&Object::new(json.clone()), &target()), Read::Copied(_)));
+    for forged in ["", "{}", "[1]", &"x".repeat(LIMIT + 1), r#"{"format":1}"#] {
         json["metadata"]["annotations"][ANNOTATION] = json!(forged);
         assert!(matches!(read(&Object::new(json.clone()), &target()), Read::Broken(_)), "{forged:.20}");
     }
+    // Another version's may speak, but not to this one: it is neither removed nor written over.
+    json["metadata"]["annotations"][ANNOTATION] = json!(r#"{"format":2}"#);
+    let newer = Object::new(json);
+    assert_eq!(read(&newer, &target()), Read::Format(2));
+    let refused = write(&newer, &target(), &drill("d"), Term(1), &[change("a", Some(60), Some(0))], &[]);
+    assert_eq!(refused, Err(Refusal::Format(2)));
 }
 
 #[test]

@@ -30,7 +30,8 @@ pub const ROUTES: [&str; 4] = ["shop", "cart", "catalog", "checkout"];
 pub const DEPLOYMENTS: [&str; 12] =
     ["shop", "cart", "catalog", "checkout", "payments", "orders", "search", "reviews", "pricing", "shipping", "mail", "gifts"];
 
-const AUTOSCALED: usize = 4;
+/// How many of [`DEPLOYMENTS`] have an autoscaler.
+pub const AUTOSCALED: usize = 4;
 const BUDGETED: usize = 2;
 const CLIENT_SIDE: usize = 2;
 
@@ -151,7 +152,8 @@ pub async fn apply_server_side(cluster: &Cluster, manifest: &str) -> Result<()> 
 }
 
 /// How many replicas the Deployment at this place of [`DEPLOYMENTS`] has: 2 or 3.
-fn replicas(index: usize) -> u32 {
+#[must_use]
+pub fn replicas(index: usize) -> u32 {
     if index.is_multiple_of(2) { 3 } else { 2 }
 }
 

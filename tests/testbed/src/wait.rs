@@ -29,6 +29,10 @@ where
             Ok(Err(reason)) => last = reason,
             Err(_) => return Err(Error::Timeout { what: what.to_owned(), bound, last }),
         }
+        // A probe that answers at once is never timed out.
+        if start.elapsed() >= bound {
+            return Err(Error::Timeout { what: what.to_owned(), bound, last });
+        }
         tokio::time::sleep(POLL.min(bound.saturating_sub(start.elapsed()))).await;
     }
 }
@@ -44,4 +48,15 @@ pub async fn http_get(url: &str) -> std::result::Result<(u16, String), String> {
         Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
     };
     tokio::time::timeout(Duration::from_secs(5), answer).await.unwrap_or_else(|_| Err(format!("{url}: no answer in 5 s")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn waiting_ends_though_every_probe_answers_at_once() {
+        let waited = until::<(), _, _>("never", Duration::from_millis(1), || async { Err("no".to_owned()) }).await;
+        assert!(matches!(waited, Err(Error::Timeout { last, .. }) if last == "no"));
+    }
 }

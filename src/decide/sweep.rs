@@ -1,0 +1,98 @@
+use super::contract::Contract;
+use crate::claim::{self, Claim, LABEL, Read, Refusal, Write};
+use crate::terms::{Object, Target, Term};
+use std::collections::BTreeSet;
+
+/// The contracts that are open in a cluster: a claim speaks only through one of them.
+#[derive(Clone, Debug, Default)]
+pub struct Open {
+    /// Those that were read.
+    pub contracts: Vec<Contract>,
+    /// Whose contract is there but cannot be read: drills' uids.
+    pub unread: BTreeSet<String>,
+}
+
+/// What becomes of an object that has a claim, or the label of one, when nobody acts on it.
+///
+/// `open` are the clusters whose contracts may let the claim speak, `None` for one that could not be looked at: a claim of which
+/// it is not known that it is dead is left alone.
+///
+/// # Errors
+/// [`Refusal`]; nothing is to be written then.
+pub fn sweep(
+    object: &Object,
+    target: &Target,
+    acting: &BTreeSet<String>,
+    open: &[Option<&Open>],
+    term: Term,
+) -> Result<Option<Write>, Refusal> {
+    if object.label(LABEL).is_some_and(|owner| acting.contains(owner)) {
+        return Ok(None);
+    }
+    match claim::read(object, target) {
+        Read::Claim(claim) | Read::Copied(claim) if acting.contains(&claim.by.uid) => Ok(None),
+        Read::Claim(claim) => {
+            let uid = &claim.by.uid;
+            let mut contracts = open.iter().flatten().flat_map(|open| &open.contracts);
+            if contracts.any(|contract| speaks(contract, &claim, target)) {
+                match claim::undo_claim(object, &claim, term)?.write {
+                    Some(write) => Ok(Some(write)),
+                    None => claim::release(object, target, &claim.by),
+                }
+            } else if open.iter().all(|open| open.is_some_and(|open| !open.unread.contains(uid))) {
+                claim::strip(object, target)
+            } else {
+                Ok(None)
+            }
+        }
+        Read::Nothing | Read::Copied(_) | Read::Broken(_) => claim::strip(object, target),
+        Read::Format(format) => Err(Refusal::Format(format)),
+    }
+}
+
+/// Whether the contract is the claim's owner's and lists its target and every spot.
+fn speaks(contract: &Contract, claim: &Claim, target: &Target) -> bool {
+    contract.drill.uid == claim.by.uid
+        && contract.uids.get(target) == Some(&claim.uid)
+        && contract.steps.iter().flat_map(|step| contract.changes(step, 0, 100)).any(|(listed, changes)| {
+            listed == *target && claim.undo.iter().all(|entry| changes.iter().any(|change| change.spot == entry.spot))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::claim::ANNOTATION;
+    use crate::terms::{ClusterUid, Kind};
+    use serde_json::json;
+
+    #[test]
+    fn a_claim_is_removed_only_when_every_contract_that_could_let_it_speak_was_looked_at() {
+        let target = Target {
+            cluster: ClusterUid("hub".into()),
+            kind: Kind::HTTPRoute,
+            namespace: Some("shop".into()),
+            name: "shop".into(),
+        };
+        let claim = json!({
+            "format": 1, "on": "hub/HTTPRoute/shop/shop", "uid": "u", "by": {"name": "d", "uid": "over"}, "term": 1, "sequence": 1, "undo": [],
+        });
+        let object = |claim: &str| {
+            let annotations = json!({ANNOTATION: claim});
+            let metadata =
+                json!({"name": "shop", "namespace": "shop", "uid": "u", "resourceVersion": "1", "annotations": annotations});
+            Object::new(json!({"metadata": metadata}))
+        };
+        let claimed = object(&claim.to_string());
+        let nobody = BTreeSet::new();
+        let (seen, unread) = (Open::default(), Open { unread: ["over".to_owned()].into(), ..Open::default() });
+        let swept = |open: &[Option<&Open>]| sweep(&claimed, &target, &nobody, open, Term(1)).unwrap().is_some();
+        assert!(swept(&[Some(&seen)]), "no contract is open: it is dead");
+        assert!(!swept(&[Some(&seen), None]), "one cluster was not seen");
+        assert!(!swept(&[Some(&unread)]), "its contract is there and cannot be read");
+        let acts = ["over".to_owned()].into();
+        assert_eq!(sweep(&claimed, &target, &acts, &[Some(&seen)], Term(1)).unwrap(), None, "its drill acts");
+        let newer = object(&claim.to_string().replace("\"format\":1", "\"format\":2"));
+        assert_eq!(sweep(&newer, &target, &nobody, &[Some(&seen)], Term(1)), Err(Refusal::Format(2)));
+    }
+}
