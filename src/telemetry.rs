@@ -72,27 +72,72 @@ impl Telemetry {
             share: Family::default(),
         };
         let mut registry = Registry::with_prefix("firedrill");
+        let drill = "(plan, region, scenario, mode)";
+        let help = |text: &str, labels: &str| format!("{text} {labels}");
         registry.register(
             "time_to_healthy_seconds",
-            "From the start until users were healthy without the region",
+            help("From a drill's start until users were healthy without the region; once per drill that got there", drill),
             all.time_to_healthy.clone(),
         );
-        registry.register("phase_duration_seconds", "How long each phase of a drill took", all.phases.clone());
-        registry.register("drills", "Drills that ended", all.drills.clone());
-        registry.register("writes", "Writes by kind and outcome", all.writes.clone());
-        registry.register("api_request_duration_seconds", "Calls to API servers", all.calls.clone());
-        registry.register("activation_duration_seconds", "Activations by kind", all.activations.clone());
-        registry.register("activation_errors", "Activations that failed, by kind and category", all.errors.clone());
-        registry.register("leader", "1 while this instance leads", all.leader.clone());
-        registry.register("drill_phase", "1 for the phase in which a drill is", all.phase.clone());
-        registry.register("traffic_weight_ratio", "Each region's share of a route by its weights", all.weight.clone());
+        registry.register(
+            "phase_duration_seconds",
+            help("How long each phase of a drill took; once per drill", "(plan, region, scenario, mode, phase)"),
+            all.phases.clone(),
+        );
+        registry.register(
+            "drills",
+            help("Drills that ended since this instance started", "(plan, region, scenario, mode, verdict)"),
+            all.drills.clone(),
+        );
+        registry.register(
+            "writes",
+            help("Writes to objects that are not firedrill's and to its contracts and locks", "(kind, outcome)"),
+            all.writes.clone(),
+        );
+        registry.register(
+            "api_request_duration_seconds",
+            help("Calls to API servers but watches; none takes longer than 5 s", "(verb, resource, outcome)"),
+            all.calls.clone(),
+        );
+        registry.register(
+            "activation_duration_seconds",
+            help("One look at one object, with what followed from it", "(kind)"),
+            all.activations.clone(),
+        );
+        registry.register(
+            "activation_errors",
+            help("Looks that failed; each is tried again", "(kind, category)"),
+            all.errors.clone(),
+        );
+        registry.register("leader", "1 while this instance leads, else 0", all.leader.clone());
+        registry.register(
+            "drill_phase",
+            help("1 for the phase in which a drill is", "(plan, region, scenario, mode, drill, phase)"),
+            all.phase.clone(),
+        );
+        registry.register(
+            "traffic_weight_ratio",
+            help("Each region's share of a route by its weights, 0 to 1", "(namespace, route, region)"),
+            all.weight.clone(),
+        );
         registry.register(
             "drill_moved_ratio",
-            "How much of the leaving region's share an acting drill has moved",
+            help(
+                "How much of the leaving region's share an acting drill has moved, 0 to 1",
+                "(plan, region, scenario, mode, drill)",
+            ),
             all.share.clone(),
         );
-        registry.register("last_proven_timestamp_seconds", "When a drill was last Passed", all.proven.clone());
-        registry.register("findings", "Findings of a drill's checks", all.findings.clone());
+        registry.register(
+            "last_proven_timestamp_seconds",
+            help("When a drill was last Passed, in seconds since 1970", drill),
+            all.proven.clone(),
+        );
+        registry.register(
+            "findings",
+            help("Findings of a drill's checks", "(plan, region, scenario, mode, drill, check, severity)"),
+            all.findings.clone(),
+        );
         Self { registry: Mutex::new(registry), ..all }
     }
 
@@ -198,4 +243,32 @@ fn of(drill: &Drill) -> Labels {
         ("scenario", &format!("{:?}", drill.spec.scenario.unwrap_or_default())),
         ("mode", &format!("{:?}", drill.spec.mode)),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `FIREDRILL_BLESS=1 cargo test` rewrites the page.
+    #[test]
+    fn the_page_about_metrics_is_the_generated_one() {
+        let text = Telemetry::new().render(&[], &[], false);
+        let mut page = String::from(
+            "# Metrics\n\nServed at `/metrics` in the OpenMetrics text format. Gauges are a pure function of the objects on the hub, so a restart\n\
+             loses nothing; histograms are observed once per drill, by the instance that ended it.\n\n\
+             | name | type | what (labels) |\n| --- | --- | --- |\n",
+        );
+        for line in text.lines().filter_map(|line| line.strip_prefix("# HELP ")) {
+            let (name, help) = line.split_once(' ').unwrap();
+            let kind = text.lines().find_map(|line| line.strip_prefix("# TYPE ")?.strip_prefix(name)?.strip_prefix(' ')).unwrap();
+            let total = if kind == "counter" { "_total" } else { "" };
+            page = format!("{page}| `{name}{total}` | {kind} | {} |\n", help.trim_end_matches('.'));
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+        if std::env::var_os("FIREDRILL_BLESS").is_some() {
+            std::fs::write(path, &page).unwrap();
+        }
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(committed == page, "docs/metrics.md is not what the code generates: run `FIREDRILL_BLESS=1 cargo test`");
+    }
 }

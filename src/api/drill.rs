@@ -170,6 +170,8 @@ pub enum HoldReason {
     WriteRefused,
     /// A region needed for the way back cannot be reached.
     Unreachable,
+    /// The stored contract is gone or cannot be read.
+    ContractLost,
 }
 
 /// Which way a step goes.
@@ -248,6 +250,9 @@ pub struct Level {
     /// Since when users were seen to follow it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirmed: Option<Timestamp>,
+    /// On what evidence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basis: Option<Basis>,
 }
 
 /// A write that may be under way: the version that guards it. It is settled when a fresh read shows another version.
@@ -297,6 +302,12 @@ pub struct Times {
     /// The first instant after which all gates stayed green and the region had no requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthy: Option<Timestamp>,
+    /// The last look, to a few seconds: what stood unwatched for longer counts for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looked: Option<Timestamp>,
+    /// Since when a region cannot be seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blind: Option<Timestamp>,
     /// The way back began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub returning: Option<Timestamp>,

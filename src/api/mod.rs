@@ -55,7 +55,7 @@ pub(crate) fn duration(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "string",
         "maxLength": 32,
-        "pattern": "^([0-9]+(\\.[0-9]+)?(ms|s|m|h))+$",
+        "pattern": "^([0-9]{1,6}(\\.[0-9]{1,3})?(ms|s|m|h))+$",
     })
 }
 

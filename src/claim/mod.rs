@@ -8,4 +8,4 @@ mod write;
 
 pub use annotation::{ANNOTATION, Claim, LABEL, LIMIT, Read, Undo, read};
 pub use fields::{FIELD_MANAGER, Taken, taken};
-pub use write::{Change, Conflict, Outcome, Refusal, Write, release, stamp, strip, undo, undo_claim, write};
+pub use write::{Change, Conflict, Outcome, Refusal, Write, release, stamp, strip, strip_dead, undo, undo_claim, write};

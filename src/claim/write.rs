@@ -129,13 +129,13 @@ pub fn undo_claim(seen: &Object, claim: &Claim, term: Term) -> Result<Outcome, R
     bring(seen, &claim.on, &claim.by, term, &changes, &claim.taken)
 }
 
-/// Moves the version of `seen` by changing the claim's sequence number alone, so that a request still on its way can never
+/// Moves the version of `seen` (which may be a first write, that takes `taken` from others) by changing the claim's sequence number alone, so that a request still on its way can never
 /// land.
 ///
 /// # Errors
 /// [`Refusal`] if another drill's claim is there.
-pub fn stamp(seen: &Object, target: &Target, by: &Owner, term: Term) -> Result<Write, Refusal> {
-    let (before, fresh) = ours(seen, target, by, term, &[])?;
+pub fn stamp(seen: &Object, target: &Target, by: &Owner, term: Term, taken: &[Taken]) -> Result<Write, Refusal> {
+    let (before, fresh) = ours(seen, target, by, term, taken)?;
     let mut claim = before.unwrap_or(fresh);
     claim.term = term;
     claim.sequence += 1;
@@ -167,6 +167,17 @@ pub fn strip(seen: &Object, target: &Target) -> Result<Option<Write>, Refusal> {
     drop_claim(seen, target, false, false, &[]).map(Some)
 }
 
+/// As [`strip`], but only of what says nothing: a claim that speaks, and one of another version, stay.
+///
+/// # Errors
+/// [`Refusal::Unpatchable`].
+pub fn strip_dead(seen: &Object, target: &Target) -> Result<Option<Write>, Refusal> {
+    match read(seen, target) {
+        Read::Claim(_) | Read::Format(_) => Ok(None),
+        Read::Nothing | Read::Copied(_) | Read::Broken(_) => strip(seen, target),
+    }
+}
+
 fn bring(
     seen: &Object,
     target: &Target,
@@ -193,10 +204,14 @@ fn bring(
             continue;
         };
         let there = &found.value;
+        // Value and claim change in one write. So beside our claim only what it says we wrote is ours, and a value that somebody
+        // has put back to the baseline is theirs; `from` is for a claim that is older than our last write. Without a claim there
+        // may not have been a write yet.
         let known = *there == change.to
-            || *there == change.was
-            || *there == change.from
-            || entry.as_ref().is_some_and(|entry| *there == entry.is);
+            || match &entry {
+                Some(entry) => *there == entry.is || (*there == change.from && change.from != change.was),
+                None => *there == change.was || *there == change.from,
+            };
         if !known {
             conflicts.push(conflict(there.as_ref()));
             continue;

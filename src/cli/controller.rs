@@ -84,9 +84,13 @@ impl Controller {
             let _ = served.wait_for(|stop| *stop).await;
         });
         tracing::info!(listen = %self.listen, version = env!("CARGO_PKG_VERSION"), "started");
-        let runs = tokio::spawn(async move { operator.run(stopped).await });
+        let mut runs = tokio::spawn(async move { operator.run(stopped).await });
         let serves = tokio::spawn(server.into_future());
-        signalled().await?;
+        tokio::select! {
+            biased;
+            ended = &mut runs => return Err(format!("the operator ended by itself: {ended:?}")),
+            signalled = signalled() => signalled?,
+        }
         tracing::info!("stopping");
         // Both ends hold a receiver until they are over.
         let _ = stop.send(true);

@@ -109,13 +109,13 @@ impl Api {
         self.client.clone()
     }
 
-    /// One call. `path` may have a query; the server is told to give up one second before we do.
+    /// One call. `path` may have a query; the server is told to give up half a second before we do.
     ///
     /// # Errors
     /// [`CallError`]; after a time-out of a write nobody knows whether it landed.
     pub async fn call(&self, method: Method, path: &str, body: Body, limit: Duration) -> Result<Json, CallError> {
         let begun = self.clock.monotonic();
-        let server = limit.saturating_sub(Duration::from_millis(500)).max(Duration::from_millis(500));
+        let server = limit.saturating_sub(Duration::from_millis(500)).max(Duration::from_millis(100));
         let joint = if path.contains('?') { '&' } else { '?' };
         let mut uri = format!("{path}{joint}timeout={}ms", server.as_millis());
         if !matches!(method, Method::GET | Method::DELETE) {

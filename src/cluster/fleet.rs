@@ -85,6 +85,13 @@ impl Fleet {
         }
     }
 
+    /// Forgets how a cluster is reached: what is known may lead to another.
+    pub fn forget(&self, uid: &ClusterUid) {
+        if let Ok(mut uids) = self.uids.lock() {
+            uids.remove(uid);
+        }
+    }
+
     /// The client of a region, made anew when its kubeconfig changed.
     ///
     /// # Errors

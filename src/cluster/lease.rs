@@ -39,6 +39,11 @@ impl Leadership {
         (!rest.is_zero()).then_some((held.term, rest))
     }
 
+    /// Leads no more: a higher term than its own was seen. The next try takes a higher one still.
+    pub fn resign(&self) {
+        self.set(None);
+    }
+
     fn set(&self, held: Option<Held>) {
         if let Ok(mut place) = self.0.lock() {
             *place = held;
@@ -96,7 +101,7 @@ impl Lease {
             Ok(json) => Object::new(json),
             Err(error) if error.category == Category::NotFound => {
                 let term = Term(at_least().0 + 1);
-                let body = self.body(json!({"name": "firedrill", "namespace": self.namespace}), term, 0);
+                let body = self.body(json!({"name": "firedrill", "namespace": self.namespace}), term, 0, "");
                 let made = self.api.call(Method::POST, &self.path(), Body::Json(body), CALL).await;
                 return granted(made, term);
             }
@@ -121,12 +126,13 @@ impl Lease {
         let still = ours && self.leadership.held(&self.seam).is_some_and(|(held, _)| held == term);
         let term = if still { term } else { Term(term.max(at_least()).0 + 1) };
         let transitions = seen.number("/spec/leaseTransitions").unwrap_or(0) + i64::from(!still);
-        let body = self.body(seen.at("/metadata").cloned().unwrap_or_default(), term, transitions);
+        let since = if still { seen.text("/spec/acquireTime") } else { "" };
+        let body = self.body(seen.at("/metadata").cloned().unwrap_or_default(), term, transitions, since);
         let renewed = self.api.call(Method::PUT, &path, Body::Json(body), CALL).await;
         granted(renewed, term)
     }
 
-    fn body(&self, mut metadata: Json, term: Term, transitions: i64) -> Json {
+    fn body(&self, mut metadata: Json, term: Term, transitions: i64, since: &str) -> Json {
         if let Some(map) = metadata.as_object_mut() {
             map.remove("managedFields");
             map.insert("annotations".into(), json!({ TERM: term.0.to_string() }));
@@ -136,7 +142,7 @@ impl Lease {
             "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata,
             "spec": {
                 "holderIdentity": self.identity, "leaseDurationSeconds": DURATION.as_secs(), "renewTime": now,
-                "acquireTime": now, "leaseTransitions": transitions,
+                "acquireTime": if since.is_empty() { &now } else { since }, "leaseTransitions": transitions,
             },
         })
     }
@@ -147,8 +153,17 @@ impl Lease {
         self.leadership.set(None);
         if held {
             let path = format!("{}/firedrill", self.path());
-            let body = Body::Merge(json!({"spec": {"holderIdentity": "", "leaseDurationSeconds": 1}}));
-            if let Err(error) = self.api.call(Method::PATCH, &path, body, CALL).await {
+            // Guarded by the version: one that comes late must not take a successor's.
+            let given = async {
+                let seen = Object::new(self.api.call(Method::GET, &path, Body::Nothing, CALL).await?);
+                if seen.text("/spec/holderIdentity") != self.identity {
+                    return Ok(());
+                }
+                let spec = json!({"holderIdentity": "", "leaseDurationSeconds": 1});
+                let body = Body::Merge(json!({"metadata": {"resourceVersion": seen.resource_version()}, "spec": spec}));
+                self.api.call(Method::PATCH, &path, body, CALL).await.map(drop)
+            };
+            if let Err(error) = given.await {
                 tracing::warn!(%error, "the leader's lease could not be given back");
             }
         }

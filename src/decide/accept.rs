@@ -1,6 +1,7 @@
 use super::contract::{Confirmation, Contract, FORMAT, Limits, Route};
 use super::gate::{Colour, colour};
 use super::graph;
+use super::words::busy_with;
 use crate::api::{ClusterRef, DrillSpec, EvacuationPlanSpec, Finding, Mode, NoData, Severity, TrafficRouteSpec};
 use crate::check::capacity::Site;
 use crate::check::{blocker, warning, writable};
@@ -97,17 +98,11 @@ pub fn accept(application: &Application, world: &World, now: Timestamp) -> Resul
     let mut contract = bare(application, &parsed)?;
     let mut findings = Vec::new();
     if let Some(busy) = &application.busy {
-        findings.push(blocker(
-            "Busy",
-            "",
-            "",
-            format!("drill {busy} acts just now; one at a time"),
-            "Create the drill again when it is over.",
-        ));
+        findings.push(busy_with(busy));
     }
     let sites = sites(&parsed, world, &mut findings);
     if let Some(leaving) = sites.get(&parsed.leaving) {
-        contract.split = graph::split(&parsed, leaving, &sites, &mut findings);
+        contract.split = graph::split(&parsed, leaving, &sites);
         let routes = routes(&parsed, &contract, world, &mut findings);
         graph::headroom(&parsed, &mut contract, leaving, &sites, &routes, &mut findings);
         graph::cordon(&parsed, &mut contract, world, &mut findings);
@@ -132,7 +127,7 @@ pub fn first_writes(contract: &Contract, world: &World) -> Result<Vec<Write>, Ve
     for (target, changes) in contract.steps.iter().flat_map(|step| contract.changes(step, 0, 100)) {
         let region = contract.region_of(&target.cluster);
         let Ok(Some(object)) = world.object(&target) else { continue };
-        match claim::write(object, &target, &contract.drill, Term::default(), &changes, &[]) {
+        match claim::write(object, &target, &contract.drill, Term::default(), &changes, contract.taken_of(&target)) {
             Ok(write) => writes.extend(write),
             Err(refusal) => findings.push(writable::refused(region, &target, &refusal)),
         }
@@ -161,6 +156,10 @@ pub fn seal(
             (Err(message), _) => findings.push(writable::dry_run(contract.region_of(&target.cluster), target, message)),
             (Ok(_), _) => {}
         }
+    }
+    // With what it takes from others a claim is longer than it was in the dry run.
+    if findings.is_empty() {
+        findings = first_writes(&contract, world).err().unwrap_or_default();
     }
     let length = serde_json::to_string(&contract).map_or(usize::MAX, |text| text.len());
     if length > LARGEST {
@@ -397,6 +396,17 @@ fn routes(parsed: &Parsed<'_>, contract: &Contract, world: &World, findings: &mu
                 continue;
             }
         };
+        let least = parsed.plan.guards.as_ref().and_then(|guards| guards.min_serving).unwrap_or(1);
+        for rule in &rules {
+            let serves = |region: &&RegionName| rule.share(region, &parsed.leaving, &contract.split, 100) > 0.0;
+            let serving = parsed.regions.keys().filter(serves).count();
+            if u32::try_from(serving).unwrap_or(u32::MAX) < least {
+                block(
+                    format!("{label}: {serving} regions would serve a rule of it, guards.minServing is {least}"),
+                    "Add backends of more regions, make room there, or lower guards.minServing.",
+                );
+            }
+        }
         let confirm = confirmation(&facts.spec);
         match &confirm {
             None => findings.push(warning(

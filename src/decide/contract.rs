@@ -3,6 +3,7 @@ use crate::claim::{Change, Taken};
 use crate::dialect::traffic::http_route::Rule;
 use crate::terms::{ClusterUid, Json, Owner, RegionName, Segment, Spot, Target, Timestamp, digest};
 use crate::world::{Query, fill};
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -177,6 +178,15 @@ pub struct Limits {
     pub contention: Contention,
 }
 
+impl Limits {
+    /// When it goes back at the latest.
+    #[must_use]
+    pub fn ends(&self) -> Timestamp {
+        let deadline = TimeDelta::from_std(self.deadline).unwrap_or(TimeDelta::MAX);
+        self.declared.checked_add_signed(deadline).unwrap_or(Timestamp::MAX_UTC)
+    }
+}
+
 /// Why a stored contract is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum ContractError {
@@ -250,6 +260,12 @@ impl Contract {
     /// The survivors: all regions but the leaving one.
     pub fn survivors(&self) -> impl Iterator<Item = (&RegionName, &ClusterUid)> {
         self.regions.iter().filter(|(name, _)| **name != self.leaving)
+    }
+
+    /// What the first write of an object takes from other managers.
+    #[must_use]
+    pub fn taken_of(&self, target: &Target) -> &[Taken] {
+        self.taken.get(target).map_or(&[], Vec::as_slice)
     }
 
     /// The region whose cluster this is; the hub may be none.

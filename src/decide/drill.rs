@@ -4,10 +4,10 @@ use super::phase::{Event, transition};
 use super::step::{Stride, View, stride};
 use super::stored::Stored;
 use super::verdict;
-use super::words::{describe, named, place, summary, union};
+use super::words::{busy_with, cut, describe, named, place, summary, union};
 use crate::api::{
-    Basis, Contention, Control, Direction, DrillStatus, Failback, Finding, Hold, HoldReason, Intent, Phase, Return, StepState,
-    StepStatus, Verdict, Why,
+    Basis, Contention, ContractRef, Control, Direction, DrillStatus, Failback, Finding, Hold, HoldReason, Intent, Phase, Return,
+    StepState, StepStatus, Verdict, Why,
 };
 use crate::claim::{self, Change, Conflict, Write};
 use crate::dialect::size;
@@ -18,11 +18,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// How often an acting drill looks again: what a gate's abort may lose on top of the gate's own interval is this and one look.
 const TICK: TimeDelta = TimeDelta::milliseconds(500);
-/// How long the way back waits for a region that cannot be reached, counted from its begin, before the rest becomes debts: long
+/// How long a drill that only soaks may go without a look, however slow its gates are.
+const SOAKING: TimeDelta = TimeDelta::seconds(5);
+/// What was not looked at for so long was not seen to be green, nor users to follow.
+const UNWATCHED: TimeDelta = TimeDelta::seconds(15);
+/// How often the time of the last look is stored when nothing else changes.
+const LOOKED: TimeDelta = TimeDelta::seconds(5);
+/// How long the way back waits for a region that cannot be reached, beyond the deadline, before the rest becomes debts: long
 /// enough for a control plane's restart, short enough that nobody waits for a lost region.
 const WAY_BACK: TimeDelta = TimeDelta::minutes(15);
-/// How many effects one decision has at the most: half of what the status can keep as intents, so that unsettled ones fit beside.
-const AT_ONCE: usize = 256;
+/// How many writes may be under way at the most: what the status can keep as intents.
+const AT_ONCE: usize = 512;
 
 /// What people and the API server say about a drill, beside its status.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,7 +73,7 @@ pub struct Decision {
 #[must_use]
 pub fn needs(contract: &Contract, stored: &Stored, progress: &DrillStatus) -> Needs {
     let mut needs = Needs::default();
-    needs.objects.insert(stored.lock(contract));
+    needs.objects.insert(Stored::lock(&stored.namespace, &contract.hub));
     needs.objects.extend(contract.copies().iter().map(|cluster| stored.copy(cluster)));
     for cluster in contract.regions.values() {
         needs.lists.extend(size::lists(cluster, &contract.namespaces, false));
@@ -109,25 +115,44 @@ pub fn refuse(progress: &DrillStatus, orders: &Orders, findings: Vec<Finding>, n
         enter(&mut next, phase, now);
     }
     next.verdict = Some(Verdict::Refused);
-    next.reasons = next.findings.iter().take(16).map(|finding| finding.message.clone()).collect();
+    next.reasons = next.findings.iter().take(16).map(|finding| cut(&finding.message)).collect();
     next.message = format!("refused: {}", next.reasons.first().map_or("", String::as_str));
     verdict::conditions(&mut next, orders.generation, now);
     next
 }
 
-/// What follows from the world for an acting drill.
+/// A drill whose contract is there no more, or cannot be read: nothing is done, and it says so.
 #[must_use]
+pub fn unusable(progress: &DrillStatus, orders: &Orders, stored: &ContractRef, why: &str, now: Timestamp) -> DrillStatus {
+    let message = cut(&format!(
+        "ConfigMap {} in the operator's namespace, on the hub or in any region, does not give the contract: {why}; put it back (every copy \
+         is the same), or remove the drill's finalizer and see that nothing is left",
+        stored.config_map
+    ));
+    let mut next = progress.clone();
+    let since = progress.hold.as_ref().filter(|hold| hold.reason == HoldReason::ContractLost).map_or(now, |hold| hold.since);
+    next.message.clone_from(&message);
+    next.hold = Some(Hold { reason: HoldReason::ContractLost, message, since });
+    verdict::conditions(&mut next, orders.generation, now);
+    next
+}
+
+/// What follows from the world for an acting drill. `refusals` are what API servers did not take last, and why.
+#[must_use]
+#[expect(clippy::too_many_arguments, reason = "all that a decision may know, each by its name")]
 pub fn decide(
     contract: &Contract,
     stored: &Stored,
     orders: &Orders,
     progress: &DrillStatus,
     world: &World,
+    refusals: &BTreeMap<Target, String>,
     now: Timestamp,
     term: Term,
 ) -> Decision {
     let mut next = progress.clone();
     next.format = 1;
+    watched(&mut next, now);
     next.term = term.0;
     next.debts.clear();
     let unsettled = settle(&mut next, world);
@@ -139,23 +164,33 @@ pub fn decide(
         next.times.green = None;
     }
 
+    let is_blind = contract.regions.values().any(|uid| world.blind(uid).is_some());
+    next.times.blind = is_blind.then(|| next.times.blind.unwrap_or(now));
+
     if let Some((way, why, message)) = asked_back(contract, orders, &next, signal.abort.as_ref(), now) {
         go_back(&mut next, way, why, &message, now);
     }
     let mut effects = Vec::new();
     let mut hold = None;
     let mut foreign: BTreeSet<Conflict> = BTreeSet::new();
-    let paused = orders.control == Control::Pause && next.way_back != Some(Return::Abort);
+    // An abort and a step back work while paused.
+    let paused = orders.control == Control::Pause && next.way_back != Some(Return::Abort) && signal.step_back.is_none();
     match next.phase {
         Phase::Checking => {
             if let Some(changed) = changed(contract, world) {
                 next.message = format!("{changed} changed since the checks; checked anew");
-                effects = stored.take_down(contract, world, false, &mut hold);
-                if effects.is_empty() && hold.is_none() {
+                effects = stored.take_down(contract, world);
+                if contract.copies().iter().all(|cluster| world.object(&stored.copy(cluster)) == Ok(None)) {
                     next.contract = None;
                 }
             } else {
-                effects = stored.put_up(contract, orders, world, &mut hold);
+                effects = match stored.put_up(contract, orders, world, &mut hold) {
+                    Ok(effects) => effects,
+                    Err(busy) => {
+                        let progress = refuse(progress, orders, vec![busy_with(&busy)], now);
+                        return Decision { progress, effects: Vec::new(), wake: Some(now) };
+                    }
+                };
                 if effects.is_empty() && hold.is_none() {
                     advance(&mut next, Event::Ready, now);
                 }
@@ -163,7 +198,10 @@ pub fn decide(
         }
         Phase::Evacuating | Phase::Evacuated | Phase::Returning if paused => {
             hold = Some((HoldReason::Paused, "a person set control: Pause".to_owned()));
+            unconfirm(&mut next);
         }
+        // What was never begun has no way back.
+        Phase::Returning if next.times.evacuating.is_none() => {}
         Phase::Evacuating | Phase::Evacuated | Phase::Returning => {
             let strides = walk(contract, &mut next, &signal, world, now, term);
             foreign.extend(strides.iter().flat_map(|stride| stride.conflicts.iter().cloned()));
@@ -192,13 +230,22 @@ pub fn decide(
     if next.phase == Phase::Evacuating && all(&next, contract, Direction::Out) {
         advance(&mut next, Event::AllOut, now);
     }
-    if next.phase == Phase::Returning {
+    if next.phase == Phase::Returning && !paused {
         next.conflicts = union(&next.conflicts, foreign.iter().map(describe));
         finish(contract, stored, world, &mut next, &mut effects, &mut hold, now);
     }
     stamps(contract, &unsettled, &mut effects, world, term);
     // Any subset of effects will do: what is left out is decided again by the next look, and the status stays within its bounds.
-    effects.truncate(AT_ONCE);
+    // Users first.
+    effects.sort_by_key(|effect| !matches!(effect, Effect::Write(write) if write.target.kind == Kind::HTTPRoute));
+    effects.truncate(AT_ONCE.saturating_sub(next.open.len()));
+    let refused = effects.iter().find_map(|effect| match effect {
+        Effect::Write(write) => refusals.get(&write.target).map(|message| (&write.target, message)),
+        Effect::Create(..) | Effect::Replace(..) | Effect::Delete(..) | Effect::Finalizer(_) => None,
+    });
+    if let (Some((target, message)), None) = (refused, &hold) {
+        hold = Some((HoldReason::WriteRefused, format!("{} is not taken: {message}", place(contract, target))));
+    }
     next.open.extend(effects.iter().filter_map(|effect| match effect {
         Effect::Write(write) => Some(Intent {
             target: write.target.to_string(),
@@ -217,7 +264,7 @@ pub fn decide(
         next.message = summary(contract, &next);
     }
     verdict::conditions(&mut next, orders.generation, now);
-    let wake = (next.phase != Phase::Done).then(|| now + TICK);
+    let wake = (next.phase != Phase::Done).then(|| now + pause(contract, &next));
     Decision { progress: next, effects, wake }
 }
 
@@ -225,7 +272,8 @@ pub fn decide(
 fn settle(next: &mut DrillStatus, world: &World) -> BTreeSet<Target> {
     let mut unsettled = BTreeSet::new();
     next.open.retain(|intent| {
-        let Ok(target) = serde_json::from_value::<Target>(Json::from(intent.target.clone())) else { return false };
+        // One that does not parse may still land: it keeps the drill from its end.
+        let Ok(target) = serde_json::from_value::<Target>(Json::from(intent.target.clone())) else { return true };
         let stands = match world.object(&target) {
             Ok(None) => return false,
             Ok(Some(object)) => object.uid() == intent.uid && object.resource_version() == intent.resource_version,
@@ -247,7 +295,7 @@ fn stamps(contract: &Contract, unsettled: &BTreeSet<Target>, effects: &mut Vec<E
             continue;
         }
         if let Ok(Some(object)) = world.object(target)
-            && let Ok(write) = claim::stamp(object, target, &contract.drill, term)
+            && let Ok(write) = claim::stamp(object, target, &contract.drill, term, contract.taken_of(target))
         {
             effects.push(Effect::Write(write));
         }
@@ -265,7 +313,7 @@ fn asked_back(
         return None;
     }
     let acting = matches!(next.phase, Phase::Evacuating | Phase::Evacuated);
-    let deadline = contract.limits.declared + TimeDelta::from_std(contract.limits.deadline).unwrap_or(TimeDelta::MAX);
+    let deadline = contract.limits.ends();
     if orders.deleted {
         Some((Return::Abort, Why::Deleted, "the drill was deleted".to_owned()))
     } else if orders.control == Control::Abort {
@@ -316,6 +364,34 @@ fn enter(next: &mut DrillStatus, phase: Phase, now: Timestamp) {
         Phase::Done => next.times.done = Some(now),
         Phase::Pending | Phase::Checking | Phase::Returning => {}
     }
+}
+
+/// What stood unwatched was not observed: the counts that need an unbroken watch begin anew.
+fn watched(next: &mut DrillStatus, now: Timestamp) {
+    if next.times.looked.is_some_and(|last| now - last > UNWATCHED) {
+        next.times.green = None;
+        unconfirm(next);
+    }
+    if next.times.looked.is_none_or(|last| now - last >= LOOKED) {
+        next.times.looked = Some(now);
+    }
+}
+
+/// That users follow a level is to be seen anew.
+fn unconfirm(next: &mut DrillStatus) {
+    for level in next.steps.iter_mut().filter_map(|step| step.level.as_mut()) {
+        level.confirmed = None;
+    }
+}
+
+/// How long until the next look: a drill that only soaks need not look more often than its fastest gate is measured.
+fn pause(contract: &Contract, next: &DrillStatus) -> TimeDelta {
+    let soaks = next.phase == Phase::Evacuated && next.hold.is_none() && next.times.healthy.is_some();
+    if !soaks {
+        return TICK;
+    }
+    let fastest = contract.gates.iter().map(super::gate::interval).min().unwrap_or_default();
+    TimeDelta::from_std(fastest / 2).unwrap_or(SOAKING).clamp(TICK, SOAKING)
 }
 
 /// An object that is not any more as the contract's baseline has it; asked before the first write, so whoever did it may.
@@ -431,9 +507,8 @@ fn finish(
     hold: &mut Option<(HoldReason, String)>,
     now: Timestamp,
 ) {
-    // A drill that goes back before its first step has none.
-    let back = next.steps.is_empty() || all(next, contract, Direction::Back);
-    let late = next.times.returning.is_some_and(|begun| now >= begun + WAY_BACK);
+    let back = next.times.evacuating.is_none() || all(next, contract, Direction::Back);
+    let late = next.times.blind.is_some_and(|since| now >= since + WAY_BACK) && now >= contract.limits.ends();
     let blind: BTreeSet<ClusterUid> = contract.regions.values().filter(|uid| world.blind(uid).is_some()).cloned().collect();
     let given_up = late && !blind.is_empty() && effects.is_empty();
     if !(back || given_up) {
@@ -481,7 +556,10 @@ fn finish(
     if !effects.is_empty() || next.open.iter().any(|intent| !lost(intent, &blind)) {
         return;
     }
-    effects.extend(stored.take_down(contract, world, !debts.is_empty(), hold));
+    // A claim speaks only while its contract exists: where something is still owed, the copies stay.
+    if debts.is_empty() {
+        effects.extend(stored.take_down(contract, world));
+    }
     if effects.is_empty() && hold.is_none() {
         next.debts = debts.into_iter().take(128).collect();
         next.open.clear();

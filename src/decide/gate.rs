@@ -1,5 +1,5 @@
 use super::Contract;
-use crate::api::{Gate, HoldReason, NoData, OnFailure, Streak};
+use crate::api::{Gate, HoldReason, NoData, OnFailure, Role, Streak};
 use crate::terms::Timestamp;
 use crate::world::{Blind, Reading, World};
 use std::time::Duration;
@@ -27,12 +27,14 @@ pub(super) struct Signal {
     pub step_back: Option<String>,
     /// The drill is aborted, and why.
     pub abort: Option<String>,
+    /// A gate of users' health has no number, and its plan lets that pass: nothing is held, and nothing is healthy.
+    pub unmeasured: bool,
 }
 
 impl Signal {
     /// Whether every gate is green.
     pub fn green(&self) -> bool {
-        self.hold.is_none() && self.step_back.is_none() && self.abort.is_none()
+        self.hold.is_none() && self.step_back.is_none() && self.abort.is_none() && !self.unmeasured
     }
 }
 
@@ -55,17 +57,26 @@ pub fn colour(gate: &Gate, reading: &Result<Reading, Blind>) -> Colour {
     }
 }
 
+/// How often a gate is measured.
+pub(super) fn interval(gate: &Gate) -> Duration {
+    gate.interval.map_or(INTERVAL, Duration::from)
+}
+
 /// Counts the streaks on, and says what the gates want together.
 pub(super) fn judge(contract: &Contract, streaks: &[Streak], world: &World, now: Timestamp) -> (Vec<Streak>, Signal) {
     let mut signal = Signal::default();
     let mut counted = Vec::new();
     for gate in &contract.gates {
-        let interval = gate.interval.map_or(INTERVAL, Duration::from);
+        let interval = interval(gate);
         for (region, query) in contract.gate_queries(gate) {
             let key = region.as_ref().map_or_else(|| gate.name.clone(), |region| format!("{}@{region}", gate.name));
             let before = streaks.iter().find(|streak| streak.gate == key);
             let (message, red) = match (colour(gate, &world.reading(&query)), gate.no_data.unwrap_or_default()) {
-                (Colour::Green, _) | (Colour::Unknown(_), NoData::Ignore) => continue,
+                (Colour::Green, _) => continue,
+                (Colour::Unknown(_), NoData::Ignore) => {
+                    signal.unmeasured |= gate.role == Some(Role::UserHealth);
+                    continue;
+                }
                 (Colour::Unknown(message), NoData::Hold) => (message, false),
                 (Colour::Red(message) | Colour::Unknown(message), _) => (message, true),
             };

@@ -3,37 +3,20 @@
 use super::accept::Parsed;
 use super::contract::{Contract, Replicas, Route, Size, Step, Traffic, Work};
 use crate::api::{Cordon, Finding, PaceStep};
-use crate::check::blocker;
 use crate::check::capacity::{self, Site};
+use crate::check::{blocker, warning};
 use crate::terms::{Kind, Object, RegionName, Target};
 use crate::world::{List, World};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How the leaving share is dealt out to the survivors, by the room that they have for it.
-pub(super) fn split(
-    parsed: &Parsed<'_>,
-    leaving: &Site,
-    sites: &BTreeMap<RegionName, Site>,
-    findings: &mut Vec<Finding>,
-) -> BTreeMap<RegionName, u64> {
-    let split: BTreeMap<RegionName, u64> = sites
+pub(super) fn split(parsed: &Parsed<'_>, leaving: &Site, sites: &BTreeMap<RegionName, Site>) -> BTreeMap<RegionName, u64> {
+    sites
         .iter()
         .filter(|(region, _)| **region != parsed.leaving)
         .map(|(region, site)| (region.clone(), capacity::free(leaving, site)))
-        .collect();
-    let serving = split.values().filter(|part| **part > 0).count();
-    let least = parsed.plan.guards.as_ref().and_then(|guards| guards.min_serving).unwrap_or(1);
-    if u32::try_from(serving).unwrap_or(u32::MAX) < least {
-        findings.push(blocker(
-            "Capacity",
-            "",
-            "",
-            format!("{serving} regions could take over the load of {}, guards.minServing is {least}", parsed.leaving),
-            "Make room in more regions, or lower guards.minServing.",
-        ));
-    }
-    split
+        .collect()
 }
 
 /// Survivors are raised before traffic comes; the leaving region's own floor is held.
@@ -57,7 +40,20 @@ pub(super) fn headroom(
             // The leaving region keeps what it has: its own floor is held, so that the way back is instant.
             let out = *region == parsed.leaving;
             let want = if out { workload.replicas } else { capacity::want(workload.replicas, from, part, whole, margin) };
-            counts.push(Replicas { target: workload.target.clone(), base: workload.replicas, want });
+            // What was not Ready before the drill is not waited for on the way back.
+            let base = if out { workload.replicas.min(workload.ready) } else { workload.replicas };
+            if base < workload.replicas {
+                let label = workload.target.label();
+                let message = format!("{label} in {region} has {base} of {} pods Ready", workload.replicas);
+                findings.push(warning(
+                    "Capacity",
+                    region.as_str(),
+                    &label,
+                    message,
+                    "See why; the way back will not wait for them.",
+                ));
+            }
+            counts.push(Replicas { target: workload.target.clone(), base, want });
             let (target, spot, was) = workload.size();
             if want > was.unwrap_or(1) && want > 0 {
                 sizes.push(Size { region: region.clone(), target, spot, was, to: want });

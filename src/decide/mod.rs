@@ -17,9 +17,9 @@ mod words;
 
 pub use accept::{Application, RegionFacts, RouteFacts, accept, first_writes, more, needs_accept, seal};
 pub use contract::{Confirmation, Contract, ContractError, Limits, Replicas, Route, Size, Step, Traffic, Work, hash};
-pub use drill::{Decision, Effect, Orders, decide, needs, refuse};
+pub use drill::{Decision, Effect, Orders, decide, needs, refuse, unusable};
 pub use gate::{Colour, colour};
 pub use phase::{Event, IllegalTransition, transition};
 pub use stored::Stored;
-pub use sweep::{Open, sweep};
+pub use sweep::{Open, Swept, sweep};
 pub use verdict::{conditions, go_duration};

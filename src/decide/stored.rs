@@ -6,7 +6,7 @@ use crate::claim;
 use crate::terms::{ClusterUid, Json, Kind, Object, Target, Version};
 use crate::world::World;
 use serde_json::json;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// Where a contract is stored, and the lock beside it: what must stand before anything foreign is written, and is taken away
 /// after the last undo.
@@ -16,23 +16,26 @@ pub struct Stored {
     pub namespace: String,
     /// The `ConfigMap`'s name.
     pub name: String,
-    /// Uids of drills that exist: a lock held by any other is free.
-    pub drills: BTreeSet<String>,
+    /// Drills that are not over, by uid, with their names: a lock held by any other is free.
+    pub acting: BTreeMap<String, String>,
 }
 
 impl Stored {
-    /// The lock: one acting drill per installation.
-    pub(super) fn lock(&self, contract: &Contract) -> Target {
-        self.own(&contract.hub, Kind::Lease, "firedrill-drill")
+    /// The lock on the hub: one acting drill per installation.
+    #[must_use]
+    pub fn lock(namespace: &str, hub: &ClusterUid) -> Target {
+        own(hub, Kind::Lease, namespace, "firedrill-drill")
+    }
+
+    /// What takes the lock away from a drill, if it has it.
+    #[must_use]
+    pub fn unlock(lock: &Target, lease: &Object, drill: &str) -> Option<Effect> {
+        (lease.text("/spec/holderIdentity") == drill).then(|| Effect::Replace(lock.clone(), held_by(lease, None)))
     }
 
     /// The contract's copy in a cluster.
     pub(super) fn copy(&self, cluster: &ClusterUid) -> Target {
-        self.own(cluster, Kind::ConfigMap, &self.name)
-    }
-
-    fn own(&self, cluster: &ClusterUid, kind: Kind, name: &str) -> Target {
-        Target { cluster: cluster.clone(), kind, namespace: Some(self.namespace.clone()), name: name.to_owned() }
+        own(cluster, Kind::ConfigMap, &self.namespace, &self.name)
     }
 
     /// The contract as an immutable `ConfigMap`, the same on the hub and in every region.
@@ -49,30 +52,36 @@ impl Stored {
         })
     }
 
-    /// What is still missing before anything foreign is written: the finalizer, the lock, and a copy in every region; why it
+    /// What is still missing before anything foreign is written: the finalizer and the lock, then a copy in every region; why it
     /// cannot be put there.
+    ///
+    /// # Errors
+    /// The name of the drill that has the lock.
     pub(super) fn put_up(
         &self,
         contract: &Contract,
         orders: &Orders,
         world: &World,
         hold: &mut Option<(HoldReason, String)>,
-    ) -> Vec<Effect> {
+    ) -> Result<Vec<Effect>, String> {
         let mut effects = Vec::new();
         if !orders.finalizer {
             effects.push(Effect::Finalizer(true));
         }
-        let (lock, uid) = (self.lock(contract), contract.drill.uid.as_str());
+        let (lock, uid) = (Self::lock(&self.namespace, &contract.hub), contract.drill.uid.as_str());
         match world.object(&lock) {
             Err(blind) => *hold = Some((HoldReason::Unreachable, format!("the drill lock {blind}"))),
             Ok(None) => effects.push(Effect::Create(lock, self.lease(uid))),
             Ok(Some(lease)) => match lease.text("/spec/holderIdentity") {
                 holder if holder == uid => {}
-                holder if holder.is_empty() || !self.drills.contains(holder) => {
-                    effects.push(Effect::Replace(lock, held_by(lease, Some(uid))));
-                }
-                holder => *hold = Some((HoldReason::Unreachable, format!("drill {holder} acts; one at a time"))),
+                holder => match self.acting.get(holder) {
+                    None => effects.push(Effect::Replace(lock, held_by(lease, Some(uid)))),
+                    Some(name) => return Err(name.clone()),
+                },
             },
+        }
+        if !effects.is_empty() || hold.is_some() {
+            return Ok(effects);
         }
         for cluster in contract.copies() {
             let target = self.copy(&cluster);
@@ -85,34 +94,18 @@ impl Stored {
                 }
             }
         }
-        effects
+        Ok(effects)
     }
 
-    /// What is still to be taken away after the last undo: the lock and, unless something is owed, which only an open contract
-    /// lets be paid, the copies.
-    pub(super) fn take_down(
-        &self,
-        contract: &Contract,
-        world: &World,
-        owed: bool,
-        hold: &mut Option<(HoldReason, String)>,
-    ) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        for cluster in if owed { BTreeSet::new() } else { contract.copies() } {
-            let target = self.copy(&cluster);
-            if let Ok(Some(object)) = world.object(&target) {
-                effects.push(Effect::Delete(target, Version::of(object)));
-            }
-        }
-        let lock = self.lock(contract);
-        match world.object(&lock) {
-            Ok(Some(lease)) if lease.text("/spec/holderIdentity") == contract.drill.uid => {
-                effects.push(Effect::Replace(lock, held_by(lease, None)));
-            }
-            Ok(_) => {}
-            Err(blind) => *hold = Some((HoldReason::Unreachable, format!("the drill lock {blind}"))),
-        }
-        effects
+    /// The copies that are still to be taken away.
+    pub(super) fn take_down(&self, contract: &Contract, world: &World) -> Vec<Effect> {
+        let copies = contract.copies().into_iter().map(|cluster| self.copy(&cluster));
+        copies
+            .filter_map(|target| match world.object(&target) {
+                Ok(Some(object)) => Some(Effect::Delete(target.clone(), Version::of(object))),
+                Ok(None) | Err(_) => None,
+            })
+            .collect()
     }
 
     fn lease(&self, holder: &str) -> Json {
@@ -122,6 +115,10 @@ impl Stored {
             "spec": {"holderIdentity": holder},
         })
     }
+}
+
+fn own(cluster: &ClusterUid, kind: Kind, namespace: &str, name: &str) -> Target {
+    Target { cluster: cluster.clone(), kind, namespace: Some(namespace.to_owned()), name: name.to_owned() }
 }
 
 fn held_by(lease: &Object, holder: Option<&str>) -> Json {

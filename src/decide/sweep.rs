@@ -1,6 +1,8 @@
 use super::contract::Contract;
+use super::step::carries;
 use crate::claim::{self, Claim, LABEL, Read, Refusal, Write};
-use crate::terms::{Object, Target, Term};
+use crate::terms::{ClusterUid, Kind, Object, Target, Term};
+use crate::world::World;
 use std::collections::BTreeSet;
 
 /// The contracts that are open in a cluster: a claim speaks only through one of them.
@@ -12,20 +14,35 @@ pub struct Open {
     pub unread: BTreeSet<String>,
 }
 
+/// What a sweep has seen of the fleet.
+#[derive(Clone, Debug, Default)]
+pub struct Swept {
+    /// Uids of drills that are not over.
+    pub acting: BTreeSet<String>,
+    /// What has a claim, or the label of one.
+    pub claimed: BTreeSet<Target>,
+    /// The clusters in which all of that was seen.
+    pub looked: BTreeSet<ClusterUid>,
+    /// The leaving regions of open contracts: their workloads.
+    pub world: World,
+}
+
 /// What becomes of an object that has a claim, or the label of one, when nobody acts on it.
 ///
 /// `open` are the clusters whose contracts may let the claim speak, `None` for one that could not be looked at: a claim of which
-/// it is not known that it is dead is left alone.
+/// it is not known that it is dead is left alone. One that speaks goes back in the order of every way back: users when their
+/// region is seen to carry them, headroom when no route is out any more.
 ///
 /// # Errors
 /// [`Refusal`]; nothing is to be written then.
 pub fn sweep(
     object: &Object,
     target: &Target,
-    acting: &BTreeSet<String>,
+    swept: &Swept,
     open: &[Option<&Open>],
     term: Term,
 ) -> Result<Option<Write>, Refusal> {
+    let acting = &swept.acting;
     if object.label(LABEL).is_some_and(|owner| acting.contains(owner)) {
         return Ok(None);
     }
@@ -34,7 +51,10 @@ pub fn sweep(
         Read::Claim(claim) => {
             let uid = &claim.by.uid;
             let mut contracts = open.iter().flatten().flat_map(|open| &open.contracts);
-            if contracts.any(|contract| speaks(contract, &claim, target)) {
+            if let Some(contract) = contracts.find(|contract| speaks(contract, &claim, target)) {
+                if !has_its_turn(contract, target, swept) {
+                    return Ok(None);
+                }
                 match claim::undo_claim(object, &claim, term)?.write {
                     Some(write) => Ok(Some(write)),
                     None => claim::release(object, target, &claim.by),
@@ -47,6 +67,21 @@ pub fn sweep(
         }
         Read::Nothing | Read::Copied(_) | Read::Broken(_) => claim::strip(object, target),
         Read::Format(format) => Err(Refusal::Format(format)),
+    }
+}
+
+/// Whether what must go back before this is back.
+fn has_its_turn(contract: &Contract, target: &Target, swept: &Swept) -> bool {
+    match target.kind {
+        Kind::HTTPRoute => {
+            let ready = carries(contract, &swept.world, &contract.leaving, |replicas| replicas.base);
+            matches!(ready, Ok((100, _)))
+        }
+        Kind::HorizontalPodAutoscaler | Kind::Deployment | Kind::StatefulSet => {
+            let routes = contract.uids.keys().filter(|target| target.kind == Kind::HTTPRoute);
+            routes.into_iter().all(|route| swept.looked.contains(&route.cluster) && !swept.claimed.contains(route))
+        }
+        _ => true,
     }
 }
 
@@ -63,7 +98,6 @@ fn speaks(contract: &Contract, claim: &Claim, target: &Target) -> bool {
 mod tests {
     use super::*;
     use crate::claim::ANNOTATION;
-    use crate::terms::{ClusterUid, Kind};
     use serde_json::json;
 
     #[test]
@@ -84,13 +118,13 @@ mod tests {
             Object::new(json!({"metadata": metadata}))
         };
         let claimed = object(&claim.to_string());
-        let nobody = BTreeSet::new();
+        let nobody = Swept::default();
         let (seen, unread) = (Open::default(), Open { unread: ["over".to_owned()].into(), ..Open::default() });
         let swept = |open: &[Option<&Open>]| sweep(&claimed, &target, &nobody, open, Term(1)).unwrap().is_some();
         assert!(swept(&[Some(&seen)]), "no contract is open: it is dead");
         assert!(!swept(&[Some(&seen), None]), "one cluster was not seen");
         assert!(!swept(&[Some(&unread)]), "its contract is there and cannot be read");
-        let acts = ["over".to_owned()].into();
+        let acts = Swept { acting: ["over".to_owned()].into(), ..Swept::default() };
         assert_eq!(sweep(&claimed, &target, &acts, &[Some(&seen)], Term(1)).unwrap(), None, "its drill acts");
         let newer = object(&claim.to_string().replace("\"format\":1", "\"format\":2"));
         assert_eq!(sweep(&newer, &target, &nobody, &[Some(&seen)], Term(1)), Err(Refusal::Format(2)));

@@ -1,4 +1,5 @@
 use super::Contract;
+use super::words::cut;
 use crate::api::{Basis, DrillStatus, Phase, Return, Role, Severity, Status, Verdict, Why, set};
 use crate::terms::Timestamp;
 use std::time::Duration;
@@ -6,7 +7,7 @@ use std::time::Duration;
 /// How a drill ended, and what that rests on. It claims nothing that was not observed.
 pub(super) fn verdict(contract: &Contract, progress: &DrillStatus) -> (Verdict, Vec<String>) {
     if progress.way_back == Some(Return::Abort) {
-        return (Verdict::Aborted, vec![format!("went back: {}", progress.why_message)]);
+        return (Verdict::Aborted, vec![cut(&format!("went back: {}", progress.why_message))]);
     }
     let objective = contract.limits.time_to_healthy;
     let Some(healthy) = progress.times.healthy else {
@@ -38,9 +39,12 @@ pub fn conditions(progress: &mut DrillStatus, generation: i64, now: Timestamp) {
     let phase = progress.phase;
     progress.observed_generation = generation;
     let refused = progress.verdict == Some(Verdict::Refused);
+    let checked = phase == Phase::Done && progress.contract.is_none() && !refused;
     let blocker = progress.findings.iter().find(|finding| finding.severity == Severity::Blocker);
     let (accepted, reason, message) = match blocker {
-        Some(finding) if refused => (Status::False, finding.check.clone(), format!("{} {}", finding.message, finding.remedy)),
+        Some(finding) if refused || checked => {
+            (Status::False, finding.check.clone(), format!("{} {}", finding.message, finding.remedy))
+        }
         _ if refused => (Status::False, "Refused".to_owned(), progress.message.clone()),
         _ if progress.contract.is_some() || phase == Phase::Done => (Status::True, "Accepted".to_owned(), String::new()),
         _ => (Status::Unknown, "Pending".to_owned(), progress.message.clone()),
@@ -54,12 +58,14 @@ pub fn conditions(progress: &mut DrillStatus, generation: i64, now: Timestamp) {
     set(&mut all, "Progressing", if moving { Status::True } else { Status::False }, &reason, &progress.message, generation, now);
 
     let (succeeded, reason) = match progress.verdict {
+        None if phase == Phase::Done && blocker.is_some() => (Status::False, "Blocked".to_owned()),
         None if phase == Phase::Done => (Status::True, "Checked".to_owned()),
         None => (Status::Unknown, format!("{phase:?}")),
         Some(Verdict::Passed) => (Status::True, "Passed".to_owned()),
         Some(verdict) => (Status::False, format!("{verdict:?}")),
     };
-    set(&mut all, "Succeeded", succeeded, &reason, &progress.reasons.join("; "), generation, now);
+    let said = if checked { progress.message.clone() } else { progress.reasons.join("; ") };
+    set(&mut all, "Succeeded", succeeded, &reason, &said, generation, now);
 
     let (restored, reason, message) = match phase {
         Phase::Done if !progress.debts.is_empty() => (Status::Unknown, "Debts", progress.debts.join("; ")),

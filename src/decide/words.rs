@@ -1,7 +1,8 @@
 //! What the status says to people: the same words in the condition, the event and the report.
 
 use super::contract::Contract;
-use crate::api::{DrillStatus, Phase};
+use crate::api::{DrillStatus, Finding, Phase};
+use crate::check::blocker;
 use crate::claim::Conflict;
 use crate::terms::{ClusterUid, Target};
 use std::collections::BTreeSet;
@@ -36,6 +37,17 @@ pub(super) fn describe(conflict: &Conflict) -> String {
 pub(super) fn union(before: &[String], more: impl Iterator<Item = String>) -> Vec<String> {
     let all: BTreeSet<String> = before.iter().cloned().chain(more).map(|text| text.chars().take(2048).collect()).collect();
     all.into_iter().take(64).collect()
+}
+
+/// As much of a message as a status keeps.
+pub(super) fn cut(text: &str) -> String {
+    text.chars().take(1024).collect()
+}
+
+/// The finding of a drill that is not alone.
+pub(super) fn busy_with(drill: &str) -> Finding {
+    let message = format!("drill {drill} acts just now; one at a time");
+    blocker("Busy", "", "", message, "Create the drill again when it is over.")
 }
 
 /// Where a drill is, in a line.

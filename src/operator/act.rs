@@ -10,6 +10,7 @@ use json_patch::{AddOperation, Patch, PatchOperation, ReplaceOperation};
 use jsonptr::PointerBuf;
 use serde::Serialize;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How long one write may take at the most; never longer than the lease's rest.
@@ -28,7 +29,11 @@ impl Operator {
         ]);
         let namespace = Some(seen.namespace()).filter(|namespace| !namespace.is_empty());
         let path = format!("{}/{}/status", kind.path(namespace), seen.name());
-        Ok(Object::new(self.fleet.hub.call(Method::PATCH, &path, Body::Patch(patch), self.limit()).await?))
+        let limit = self.limit();
+        if limit.is_zero() {
+            return Err(Error::NotLeading);
+        }
+        Ok(Object::new(self.fleet.hub.call(Method::PATCH, &path, Body::Patch(patch), limit).await?))
     }
 
     /// The time a write may take: less than the rest of the lease, so that none is sent after it.
@@ -68,6 +73,7 @@ impl Operator {
                 (target, outcome)
             }
         };
+        self.remember(&target, outcome.as_ref().err());
         self.telemetry.write(target.kind, outcome.as_ref().err().map(|error| error.category));
         match outcome {
             Ok(()) => tracing::info!(drill = drill.name(), cluster = %target.cluster, object = target.label(), "written"),
@@ -79,6 +85,22 @@ impl Operator {
                 tracing::warn!(drill = drill.name(), cluster = %target.cluster, object = target.label(), %error, "not written");
             }
         }
+    }
+
+    /// Keeps why an API server does not take a write of an object, until it takes one. Losing it loses a message.
+    fn remember(&self, target: &Target, error: Option<&CallError>) {
+        let Ok(mut refusals) = self.refusals.lock() else { return };
+        match error {
+            Some(CallError { category: Category::Forbidden | Category::Invalid, message }) => {
+                refusals.insert(target.clone(), message.clone());
+            }
+            _ => drop(refusals.remove(target)),
+        }
+    }
+
+    /// What API servers did not take last.
+    pub(super) fn refusals(&self) -> BTreeMap<Target, String> {
+        self.refusals.lock().map(|refusals| refusals.clone()).unwrap_or_default()
     }
 
     /// One guarded write, or its dry run; the object as it is then.

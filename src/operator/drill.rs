@@ -1,15 +1,15 @@
 //! One activation of a drill: needs, observe, decide, commit, perform.
 
 use super::{Error, Key, Operator};
-use crate::api::{ContractRef, Control, Drill, DrillStatus, FINALIZER, Finding, Mode, Phase, Verdict};
-use crate::cluster::{Body, Category};
+use crate::api::{ClusterRef, ContractRef, Control, Drill, DrillStatus, FINALIZER, Finding, Mode, Phase, Verdict};
+use crate::cluster::{Body, CallError, Category};
 use crate::decide::{
     self, Application, Contract, Effect, Event, Orders, RegionFacts, RouteFacts, Stored, accept, conditions, decide,
-    first_writes, hash, needs, needs_accept, refuse, seal, transition,
+    first_writes, hash, needs, needs_accept, refuse, seal, transition, unusable,
 };
 use crate::observe::observe;
 use crate::probe::prometheus;
-use crate::terms::{Kind, Object, Owner, RegionName, Target, Term, Timestamp};
+use crate::terms::{ClusterUid, Kind, Object, Owner, RegionName, Target, Term, Timestamp};
 use chrono::TimeDelta;
 use futures::future::join_all;
 use http::Method;
@@ -24,6 +24,10 @@ pub(super) type Contracts = BTreeMap<String, Arc<Contract>>;
 const READ: Duration = Duration::from_secs(3);
 /// How soon a drill is looked at again that could not be committed.
 const SOON: TimeDelta = TimeDelta::milliseconds(200);
+/// How long nothing of what a new drill names is said to be missing: regions are looked at within a second or two of being seen.
+const FRESH: TimeDelta = TimeDelta::seconds(6);
+/// How soon a new drill is looked at again then, and one of which every write was refused.
+const AGAIN: TimeDelta = TimeDelta::seconds(1);
 
 pub(super) async fn activate(operator: &Operator, key: &Key, term: Term) -> Result<Option<Timestamp>, Error> {
     let path = format!("{}/{}", Kind::Drill.path(None), key.name);
@@ -52,21 +56,36 @@ pub(super) async fn activate(operator: &Operator, key: &Key, term: Term) -> Resu
     let now = operator.seam.clock.now();
     let run = Run { operator, drill: &drill, seen: &seen, progress: &progress, orders: &orders, term };
     match progress.phase {
+        Phase::Done if !orders.finalizer => Ok(None),
+        // The lock first: the finalizer says that it may still be there.
         Phase::Done => {
-            if orders.finalizer {
-                operator.perform(&Effect::Finalizer(false), &seen).await;
-            }
+            let free = operator.unlock(seen.uid()).await?;
+            operator.perform(&free.unwrap_or(Effect::Finalizer(false)), &seen).await;
+            Ok(Some(now + SOON))
+        }
+        // A newer leader has been here: this instance leads no more, whatever its lease says.
+        _ if progress.term > term.0 => {
+            tracing::warn!(
+                drill = key.name,
+                term = term.0,
+                seen = progress.term,
+                "a later term has been here: the lead is given up"
+            );
+            operator.leadership.resign();
             Ok(None)
         }
-        // A newer leader has been here: this instance does not lead any more, whatever its lease says.
-        _ if progress.term > term.0 => Ok(None),
         // Before anything is looked at, the former leader is kept from storing progress.
         _ if progress.term < term.0 && progress.contract.is_some() => {
             run.store(DrillStatus { term: term.0, ..progress.clone() }).await?;
             Ok(Some(now))
         }
         _ if progress.contract.is_some() => run.act().await,
-        _ if orders.deleted => Ok(None),
+        _ if orders.deleted => {
+            if orders.finalizer {
+                operator.perform(&Effect::Finalizer(false), &seen).await;
+            }
+            Ok(None)
+        }
         Phase::Pending => run.wait(now).await,
         Phase::Checking | Phase::Evacuating | Phase::Evacuated | Phase::Returning => run.apply(now).await,
     }
@@ -142,27 +161,37 @@ impl Run<'_> {
             return Ok(None);
         }
         let application = self.application()?;
-        for facts in application.regions.values() {
-            if let Ok(api) = self.operator.fleet.connect(&facts.access).await
-                && let Some(cluster) = &facts.cluster
-            {
-                self.operator.fleet.remember(cluster, &api);
-            }
-        }
+        let named =
+            |region: &RegionName| application.plan.iter().any(|plan| plan.regions.iter().any(|name| name == region.as_str()));
+        let known = application.regions.iter().filter(|(region, _)| named(region));
+        self.operator.reach_all(known.filter_map(|(region, facts)| Some((region, facts.cluster.as_ref()?, &facts.access)))).await;
         let world = observe(&self.operator.fleet, &self.operator.seam, &needs_accept(&application, now)).await;
         let now = self.operator.seam.clock.now();
         let (contract, findings) = match accept(&application, &world, now) {
             Ok(accepted) => accepted,
+            // What was applied together with it may not have been seen, or not been looked at, yet.
+            Err(_) if self.is_fresh(now) => return Ok(Some(now + AGAIN)),
             Err(findings) => return self.not_accepted(findings, now).await,
         };
         let writes = match first_writes(&contract, &world) {
             Ok(writes) => writes,
             Err(blockers) => return self.not_accepted(blockers, now).await,
         };
-        let answers = join_all(writes.iter().map(|write| async move {
-            (write.target.clone(), self.operator.write(write, true).await.map_err(|error| error.to_string()))
-        }));
-        let dry: BTreeMap<Target, Result<Object, String>> = answers.await.into_iter().collect();
+        let answers =
+            join_all(writes.iter().map(|write| async move { (write.target.clone(), self.operator.write(write, true).await) }));
+        let mut dry = BTreeMap::new();
+        for (target, answer) in answers.await {
+            match answer {
+                // It moved on, or there was no answer: that says nothing about whether it can be written.
+                Err(CallError {
+                    category: Category::Conflict | Category::TimedOut | Category::Unreachable | Category::Unavailable,
+                    ..
+                }) => {
+                    return Ok(Some(now + SOON));
+                }
+                answer => drop(dry.insert(target, answer.map_err(|error| error.to_string()))),
+            }
+        }
         let contract = match seal(contract, &world, &dry) {
             Ok(contract) => contract,
             Err(blockers) => return self.not_accepted(blockers, now).await,
@@ -209,6 +238,11 @@ impl Run<'_> {
         conditions(&mut next, self.orders.generation, now);
         self.store(next).await?;
         Ok(Some(now))
+    }
+
+    /// Whether it was made so short a time ago that watches may not show yet what it needs.
+    fn is_fresh(&self, now: Timestamp) -> bool {
+        self.seen.created().is_some_and(|created| now - created < FRESH)
     }
 
     async fn not_accepted(&self, findings: Vec<Finding>, now: Timestamp) -> Result<Option<Timestamp>, Error> {
@@ -284,7 +318,14 @@ impl Run<'_> {
         Stored {
             namespace: self.operator.settings.namespace.clone(),
             name: reference.config_map.clone(),
-            drills: self.operator.store.drills().into_iter().filter_map(|drill| drill.metadata.uid).collect(),
+            acting: self
+                .operator
+                .store
+                .drills()
+                .into_iter()
+                .filter(|drill| drill.status.as_ref().is_none_or(|status| status.phase != Phase::Done))
+                .filter_map(|drill| Some((drill.metadata.uid?, drill.metadata.name?)))
+                .collect(),
         }
     }
 
@@ -295,14 +336,18 @@ impl Run<'_> {
             Ok(contract) => contract,
             Err(error) => {
                 tracing::error!(drill = self.seen.name(), %error, "its contract cannot be used: nothing is done");
-                return Ok(Some(self.operator.seam.clock.now() + TimeDelta::seconds(5)));
+                let now = self.operator.seam.clock.now();
+                self.store(unusable(self.progress, self.orders, reference, &error, now)).await?;
+                return Ok(Some(now + TimeDelta::seconds(5)));
             }
         };
         self.operator.reach(&contract).await;
         let stored = self.stored(reference);
         let world = observe(&self.operator.fleet, &self.operator.seam, &needs(&contract, &stored, self.progress)).await;
         let now = self.operator.seam.clock.now();
-        let decision = decide(&contract, &stored, self.orders, self.progress, &world, now, self.term);
+        let refusals = self.operator.refusals();
+        let decision = decide(&contract, &stored, self.orders, self.progress, &world, &refusals, now, self.term);
+        let over = decision.progress.phase == Phase::Done;
         let after = match self.store(decision.progress).await {
             Ok(after) => after,
             // Another hand was on the drill: nothing is done, and it is looked at anew.
@@ -310,19 +355,49 @@ impl Run<'_> {
             Err(error) => return Err(error),
         };
         join_all(decision.effects.iter().map(|effect| self.operator.perform(effect, &after))).await;
-        let soon = if decision.effects.is_empty() { decision.wake } else { decision.wake.map(|wake| wake.min(now + SOON)) };
-        Ok(soon)
+        if over {
+            self.operator.forget(reference);
+            return Ok(Some(now));
+        }
+        let refused = |effect: &Effect| matches!(effect, Effect::Write(write) if refusals.contains_key(&write.target));
+        Ok(match decision.effects.as_slice() {
+            [] => decision.wake,
+            effects if effects.iter().all(refused) => Some(now + AGAIN),
+            _ => decision.wake.map(|wake| wake.min(now + SOON)),
+        })
     }
 }
 
 impl Operator {
+    /// What takes the lock away from a drill that is over, if it has it.
+    async fn unlock(&self, drill: &str) -> Result<Option<Effect>, Error> {
+        let lock = Stored::lock(&self.settings.namespace, &self.hub()?);
+        match self.fleet.hub.call(Method::GET, &lock.path(), Body::Nothing, READ).await {
+            Ok(json) => Ok(Stored::unlock(&lock, &Object::new(json), drill)),
+            Err(error) if error.category == Category::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A contract that is not needed any more.
+    fn forget(&self, reference: &ContractRef) {
+        if let Ok(mut known) = self.contracts.lock() {
+            known.remove(&reference.hash);
+        }
+    }
+
     /// Finds the clients of a contract's clusters; those that were found before are kept.
     pub(super) async fn reach(&self, contract: &Contract) {
-        join_all(contract.regions.iter().map(|(region, uid)| async move {
+        let regions = contract.regions.iter();
+        self.reach_all(regions.filter_map(|(region, uid)| Some((region, uid, contract.access.get(region)?)))).await;
+    }
+
+    /// Finds the clients of clusters, each of which must be the one that it is said to be.
+    async fn reach_all<'a>(&self, regions: impl Iterator<Item = (&'a RegionName, &'a ClusterUid, &'a ClusterRef)>) {
+        join_all(regions.map(|(region, uid, access)| async move {
             if self.fleet.by_uid(uid).is_some() {
                 return;
             }
-            let Some(access) = contract.access.get(region) else { return };
             let Ok(api) = self.fleet.connect(access).await else { return };
             match self.fleet.identify(&api).await {
                 Ok(found) if found == *uid => self.fleet.remember(uid, &api),

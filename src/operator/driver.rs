@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
 
 /// How many activations run at once: a region that does not answer must not keep others waiting.
 const AT_ONCE: usize = 8;
@@ -32,7 +32,8 @@ pub(super) async fn drive(operator: &Arc<Operator>) {
     let mut due: BTreeMap<Key, Timestamp> = BTreeMap::new();
     let mut seen: BTreeMap<Key, String> = BTreeMap::new();
     let mut running: BTreeSet<Key> = BTreeSet::new();
-    let mut runs: JoinSet<(Key, Option<Timestamp>)> = JoinSet::new();
+    let mut runs: JoinSet<Option<Timestamp>> = JoinSet::new();
+    let mut keys: BTreeMap<Id, Key> = BTreeMap::new();
     let mut term = None;
     let sweep = Key { kind: Kind::Namespace, namespace: None, name: "sweep".to_owned() };
     loop {
@@ -43,6 +44,7 @@ pub(super) async fn drive(operator: &Arc<Operator>) {
             runs.abort_all();
             while runs.join_next().await.is_some() {}
             running.clear();
+            keys.clear();
             seen.clear();
             due.clear();
             term = held;
@@ -58,23 +60,36 @@ pub(super) async fn drive(operator: &Arc<Operator>) {
             due.retain(|key, _| versions.contains_key(key) || *key == sweep);
             due.entry(sweep.clone()).or_insert(now);
             seen = versions;
-            let ready: Vec<Key> =
-                due.iter().filter(|(key, at)| **at <= now && !running.contains(*key)).map(|(key, _)| key.clone()).collect();
-            for key in ready.into_iter().take(AT_ONCE.saturating_sub(running.len())) {
+            // Drills first, then who waits longest: regions that do not answer must not keep a drill waiting.
+            let mut ready: Vec<(bool, Timestamp, Key)> = due
+                .iter()
+                .filter(|(key, at)| **at <= now && !running.contains(*key))
+                .map(|(key, at)| (key.kind != Kind::Drill, *at, key.clone()))
+                .collect();
+            ready.sort();
+            for (_, _, key) in ready.into_iter().take(AT_ONCE.saturating_sub(running.len())) {
                 // Until it says otherwise: a safety net, as informers' resync is.
                 due.insert(key.clone(), now + TimeDelta::seconds(30));
                 running.insert(key.clone());
-                runs.spawn(activate(Arc::clone(operator), key, term));
+                let run = runs.spawn(activate(Arc::clone(operator), key.clone(), term));
+                keys.insert(run.id(), key);
             }
         }
         tokio::select! {
             biased;
-            Some(done) = runs.join_next() => {
-                if let Ok((key, wake)) = done {
-                    running.remove(&key);
-                    if let (Some(wake), Some(at)) = (wake, due.get_mut(&key)) {
-                        *at = (*at).min(wake);
+            Some(done) = runs.join_next_with_id() => {
+                let (id, wake) = match done {
+                    Ok((id, wake)) => (id, wake),
+                    // A panic is a bug; it must not freeze its object, nor the others.
+                    Err(error) => {
+                        tracing::error!(%error, "an activation broke off; it is tried again");
+                        (error.id(), Some(operator.seam.clock.now() + AGAIN))
                     }
+                };
+                let Some(key) = keys.remove(&id) else { continue };
+                running.remove(&key);
+                if let (Some(wake), Some(at)) = (wake, due.get_mut(&key)) {
+                    *at = (*at).min(wake);
                 }
             }
             () = tokio::time::sleep(LOOK) => {}
@@ -82,7 +97,7 @@ pub(super) async fn drive(operator: &Arc<Operator>) {
     }
 }
 
-async fn activate(operator: Arc<Operator>, key: Key, term: Term) -> (Key, Option<Timestamp>) {
+async fn activate(operator: Arc<Operator>, key: Key, term: Term) -> Option<Timestamp> {
     let begun = operator.seam.clock.monotonic();
     let result: Result<Option<Timestamp>, Error> = match key.kind {
         Kind::Drill => drill::activate(&operator, &key, term).await,
@@ -93,9 +108,8 @@ async fn activate(operator: Arc<Operator>, key: Key, term: Term) -> (Key, Option
     };
     let seconds = (operator.seam.clock.monotonic() - begun).as_secs_f64();
     operator.telemetry.activation(key.kind, seconds, result.as_ref().err().map(Error::category));
-    let wake = result.unwrap_or_else(|error| {
+    result.unwrap_or_else(|error| {
         tracing::warn!(kind = %key.kind, name = key.name, %error, "activation failed; it is tried again");
         Some(operator.seam.clock.now() + AGAIN)
-    });
-    (key, wake)
+    })
 }

@@ -15,7 +15,8 @@ pub use store::Store;
 use crate::cluster::{Api, CallError, Counters, Fleet, Leadership, Lease};
 use crate::seam::Seam;
 use crate::telemetry::Telemetry;
-use crate::terms::{ClusterUid, Kind, Term};
+use crate::terms::{ClusterUid, Kind, Target, Term};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -43,6 +44,7 @@ pub struct Operator {
     telemetry: Arc<Telemetry>,
     hub: Mutex<Option<ClusterUid>>,
     contracts: Mutex<drill::Contracts>,
+    refusals: Mutex<BTreeMap<Target, String>>,
 }
 
 /// Why an activation failed; it is tried again.
@@ -54,6 +56,9 @@ pub enum Error {
     /// An object on the hub does not parse.
     #[error("{0} does not parse: {1}")]
     Malformed(String, serde_json::Error),
+    /// This instance does not lead any more.
+    #[error("this instance does not lead any more")]
+    NotLeading,
     /// The hub has not told its identity yet.
     #[error("the hub has not been identified yet")]
     NoHub,
@@ -66,6 +71,7 @@ impl Error {
         match self {
             Self::Call(error) => format!("{:?}", error.category),
             Self::Malformed(..) => "Malformed".to_owned(),
+            Self::NotLeading => "NotLeading".to_owned(),
             Self::NoHub => "NoHub".to_owned(),
         }
     }
@@ -90,6 +96,7 @@ impl Operator {
             telemetry,
             hub: Mutex::default(),
             contracts: Mutex::default(),
+            refusals: Mutex::default(),
         })
     }
 
@@ -109,7 +116,8 @@ impl Operator {
         tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => {}
-            () = lease.hold(highest) => {}
+            // The highest term is known when the drills are.
+            () = async { self.store.synced(Kind::Drill).await; lease.hold(highest).await } => {}
             () = self.identify_hub() => {}
             _ = futures::future::join_all(watches) => {}
             () = driver::drive(self) => {}

@@ -24,6 +24,10 @@ pub(super) async fn activate(operator: &Operator, key: &Key) -> Result<Option<Ti
     let pinned = before.cluster_uid.clone().map(ClusterUid);
     let (reachable, ready, reason, message) = match looked {
         Ok((uid, _)) if pinned.as_ref().is_some_and(|pinned| *pinned != uid) => {
+            // Who still reaches the cluster that it was, does so by its own kubeconfig.
+            if let Some(pinned) = &pinned {
+                operator.fleet.forget(pinned);
+            }
             let message = format!(
                 "another cluster answers (uid {uid}) than the one this region was ({}); delete and create the Region if that is meant",
                 pinned.map(|uid| uid.0).unwrap_or_default()

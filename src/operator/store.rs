@@ -132,6 +132,13 @@ impl Store {
         self.all(Kind::TrafficRoute)
     }
 
+    /// Waits until a kind has been listed.
+    pub(super) async fn synced(&self, kind: Kind) {
+        while !self.synced.lock().unwrap_or_else(PoisonError::into_inner).contains(&kind) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     /// What has not been listed yet.
     #[must_use]
     pub fn waits_for(&self) -> Vec<String> {

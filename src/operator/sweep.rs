@@ -5,8 +5,11 @@ use super::{Error, Operator};
 use crate::api::Phase;
 use crate::claim::{ANNOTATION, LABEL};
 use crate::cluster::{Api, Body, CallError, Category};
-use crate::decide::{self, Contract, Open};
+use crate::decide::{self, Contract, Open, Swept};
+use crate::dialect::size;
+use crate::observe::observe;
 use crate::terms::{ClusterUid, Kind, Object, Target, Term, Timestamp, Version, digest};
+use crate::world::{Needs, World};
 use chrono::TimeDelta;
 use futures::future::join_all;
 use http::Method;
@@ -29,13 +32,14 @@ pub(super) async fn activate(operator: &Operator, term: Term) -> Result<Option<T
     let hub = operator.hub()?;
     let store = &operator.store;
     let known = store.regions().into_iter().filter_map(|region| region.status?.cluster_uid).map(ClusterUid);
-    let clusters: BTreeSet<ClusterUid> = known.chain([hub.clone()]).collect();
+    let regions: BTreeSet<ClusterUid> = known.collect();
+    let clusters: BTreeSet<ClusterUid> = regions.iter().chain([&hub]).cloned().collect();
     let namespaces: BTreeSet<String> = store.plans().into_iter().flat_map(|plan| plan.spec.namespaces).collect();
     // First the claims, then whose they may be: a drill that made one of them is then seen, acting or over. What it did since is
     // guarded by the version.
     let suspects = join_all(clusters.iter().map(async |cluster| match operator.fleet.by_uid(cluster) {
-        Some(api) => suspects(&api, cluster, &namespaces).await,
-        None => None,
+        Some(api) => suspects(&api, cluster, *cluster == hub && !regions.contains(&hub), &namespaces).await,
+        None => (Vec::new(), false),
     }))
     .await;
     let drills = operator.fleet.hub.list(&Kind::Drill.path(None), "", LIST).await?;
@@ -57,24 +61,31 @@ pub(super) async fn activate(operator: &Operator, term: Term) -> Result<Option<T
     .await;
     let open: BTreeMap<&ClusterUid, Option<Open>> =
         copies.iter().map(|(cluster, copies)| (*cluster, copies.as_deref().map(read))).collect();
-    for (cluster, suspects) in clusters.iter().zip(&suspects) {
+    let swept = Swept {
+        claimed: suspects.iter().flat_map(|(found, _)| found).map(|(target, _)| target.clone()).collect(),
+        looked: clusters.iter().zip(&suspects).filter(|(_, (_, all))| *all).map(|(cluster, _)| cluster.clone()).collect(),
+        world: leaving(operator, open.values().flatten().flat_map(|open| &open.contracts), &acting).await,
+        acting,
+    };
+    for (cluster, (found, _)) in clusters.iter().zip(&suspects) {
         // In a region a claim speaks while the copy is there, which the drill deletes after the last undo; on the hub, where the
         // original stays for the record, while any region has one.
         let speaking: Vec<Option<&Open>> =
-            open.iter().filter(|(other, _)| *cluster == hub || *other == &cluster).map(|(_, open)| open.as_ref()).collect();
-        for (target, object) in suspects.iter().flatten() {
-            take_back(operator, target, decide::sweep(object, target, &acting, &speaking, term)).await;
+            open.iter().filter(|(other, _)| *cluster == hub || **other == cluster).map(|(_, open)| open.as_ref()).collect();
+        for (target, object) in found {
+            take_back(operator, target, decide::sweep(object, target, &swept, &speaking, term)).await;
         }
     }
-    let suspects: BTreeMap<&ClusterUid, Option<Vec<(Target, Object)>>> = clusters.iter().zip(suspects).collect();
+    let suspects: BTreeMap<&ClusterUid, &Vec<(Target, Object)>> =
+        clusters.iter().zip(&suspects).filter(|(_, (_, all))| *all).map(|(cluster, (found, _))| (cluster, found)).collect();
     for (cluster, copies) in &copies {
-        let claimed = [*cluster, &hub].map(|cluster| suspects.get(cluster).and_then(Option::as_ref));
+        let claimed = [*cluster, &hub].map(|cluster| suspects.get(cluster));
         let ([Some(here), Some(there)], Some(copies)) = (claimed, copies) else { continue };
         let needed = |copy: &Object| {
             let owner = copy.label(LABEL).unwrap_or_default();
             let young = copy.created().is_none_or(|created| operator.seam.clock.now() - created < FORGOTTEN);
             let by = |object: &Object| object.annotation(ANNOTATION).is_some_and(|text| text.contains(owner));
-            young || acting.contains(owner) || here.iter().chain(there).any(|(_, object)| by(object))
+            young || swept.acting.contains(owner) || here.iter().chain(*there).any(|(_, object)| by(object))
         };
         for copy in copies.iter().filter(|copy| !needed(copy)) {
             forget(operator, cluster, copy).await;
@@ -84,10 +95,17 @@ pub(super) async fn activate(operator: &Operator, term: Term) -> Result<Option<T
 }
 
 /// What may have a claim: whatever has the label, anywhere; and in the plans' namespaces whatever has the annotation, since a
-/// rollback brings that back without the label. `None` if not all of it could be looked at.
-async fn suspects(api: &Api, cluster: &ClusterUid, namespaces: &BTreeSet<String>) -> Option<Vec<(Target, Object)>> {
-    let labelled = CLAIMED.iter().map(|kind| (*kind, kind.path(None), format!("&labelSelector={LABEL}")));
-    let planned = CLAIMED.iter().filter(|kind| kind.resource().2).flat_map(|kind| {
+/// rollback brings that back without the label. And whether all of it could be looked at. On a hub that is no region there are
+/// only routes.
+async fn suspects(
+    api: &Api,
+    cluster: &ClusterUid,
+    only_routes: bool,
+    namespaces: &BTreeSet<String>,
+) -> (Vec<(Target, Object)>, bool) {
+    let kinds = || CLAIMED.iter().filter(move |kind| !only_routes || **kind == Kind::HTTPRoute);
+    let labelled = kinds().map(|kind| (*kind, kind.path(None), format!("&labelSelector={LABEL}")));
+    let planned = kinds().filter(|kind| kind.resource().2).flat_map(|kind| {
         let path = |namespace: &String| (*kind, kind.path(Some(namespace)), String::new());
         namespaces.iter().map(path)
     });
@@ -97,8 +115,9 @@ async fn suspects(api: &Api, cluster: &ClusterUid, namespaces: &BTreeSet<String>
         Err(_) => None,
     }))
     .await;
+    let all = lists.iter().all(Option::is_some);
     let mut found = BTreeMap::new();
-    for (kind, items) in lists.into_iter().collect::<Option<Vec<_>>>()? {
+    for (kind, items) in lists.into_iter().flatten() {
         for object in items.into_iter().map(Object::new) {
             let namespace = Some(object.namespace().to_owned()).filter(|namespace| !namespace.is_empty());
             let target = Target { cluster: cluster.clone(), kind, namespace, name: object.name().to_owned() };
@@ -107,7 +126,19 @@ async fn suspects(api: &Api, cluster: &ClusterUid, namespaces: &BTreeSet<String>
             }
         }
     }
-    Some(found.into_iter().collect())
+    (found.into_iter().collect(), all)
+}
+
+/// The workloads of the regions that contracts whose drill is over had emptied: users go back there only when they are Ready.
+async fn leaving(operator: &Operator, contracts: impl Iterator<Item = &Contract>, acting: &BTreeSet<String>) -> World {
+    let mut needs = Needs::default();
+    for contract in contracts.filter(|contract| !acting.contains(&contract.drill.uid)) {
+        operator.reach(contract).await;
+        if let Some(cluster) = contract.regions.get(&contract.leaving) {
+            needs.lists.extend(size::lists(cluster, &contract.namespaces, false));
+        }
+    }
+    observe(&operator.fleet, &operator.seam, &needs).await
 }
 
 fn read(copies: &[Object]) -> Open {

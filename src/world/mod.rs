@@ -120,10 +120,13 @@ impl World {
         self.readings.get(query).map_or(Err(Blind::Unasked), |seen| seen.what.clone())
     }
 
-    /// Why a cluster cannot be seen, if any look at it failed for want of an answer.
+    /// Why a cluster cannot be seen, if any look at it failed. That a kind is not installed there was seen.
     #[must_use]
     pub fn blind(&self, cluster: &ClusterUid) -> Option<Blind> {
-        let gone = |blind: &Blind| matches!(blind, Blind::Unreachable(_) | Blind::TimedOut);
+        let gone = |blind: &Blind| match blind {
+            Blind::Unreachable(_) | Blind::TimedOut | Blind::Forbidden(_) | Blind::Malformed(_) => true,
+            Blind::NotInstalled | Blind::Unasked => false,
+        };
         let lists =
             self.lists.iter().filter(|(list, _)| list.cluster == *cluster).filter_map(|(_, seen)| seen.what.as_ref().err());
         let objects =

@@ -62,11 +62,11 @@ fn a_drill_lives_with_an_inserted_rule_a_rollback_of_a_claimed_workload_and_the_
         assert_eq!(cart["spec"]["rules"][0]["matches"][0]["path"]["value"], "/cart/old", "the rule of somebody else is gone");
         assert_eq!(cart["spec"]["rules"][1]["backendRefs"], before["hub HTTPRoute cart"]["spec"]["rules"][0]["backendRefs"]);
         // A day's worth of revisions later: no old one brings the claim back.
-        for tag in 3..=6 {
+        for tag in 3..=5 {
             revise(east, "orders", tag).await;
         }
         let wanted = &before["us-east Deployment orders"]["spec"];
-        for revision in [2, 3, 4, 5] {
+        for revision in [2, 4] {
             let to = format!("--to-revision={revision}");
             // Kubernetes renumbers the revision that is gone back to, so some are not there any more.
             let _ = east.kubectl(&["rollout", "undo", "deployment/orders", "-n", "shop", &to], None).await;

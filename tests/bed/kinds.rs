@@ -71,7 +71,15 @@ fn dotted(place: &str) -> String {
 /// A right value stretched to a length.
 fn stretched(text: &str, length: usize) -> String {
     let more = length - text.len();
-    if text.starts_with(|c: char| c.is_ascii_digit()) { "0".repeat(more) + text } else { text.to_owned() + &"a".repeat(more) }
+    if text.ends_with(['s', 'm', 'h']) && text.starts_with(|c: char| c.is_ascii_digit()) {
+        // A duration: more parts.
+        let odd = if more % 2 == 1 { "10s" } else { "" };
+        text.to_owned() + odd + &"1s".repeat((more - odd.len()) / 2)
+    } else if text.starts_with(|c: char| c.is_ascii_digit()) {
+        "0".repeat(more) + text
+    } else {
+        text.to_owned() + &"a".repeat(more)
+    }
 }
 
 /// Every bound of `schema` at `place` of a right spec: one value just within it and one just outside.
@@ -92,6 +100,9 @@ fn bounds(kind: &'static str, spec: &Value, schema: &Value, place: &str, tries: 
     }
     if schema["pattern"].is_string() {
         add("a wrong pattern".to_owned(), Some(json!("-?-")), here());
+        if value.as_str().is_some_and(|text| text.ends_with(['s', 'm', 'h']) && text.starts_with(|c: char| c.is_ascii_digit())) {
+            add("longer than any time".to_owned(), Some(json!("9999999999999999h")), here());
+        }
     }
     if schema["format"] == "date-time" {
         add("no time".to_owned(), Some(json!("yesterday")), here());

@@ -1,5 +1,6 @@
 //! The stage that all tests share: a bed with the shop, and the chart's roles; the operator runs under exactly those.
 
+use futures::future::join_all;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -64,7 +65,7 @@ impl Stage {
         std::fs::create_dir_all(&folder).unwrap();
         let (hub, region) = (chart(&bed, &["--set", "mode=hub"]), chart(&bed, &["--set", "mode=region"]));
         install(bed.hub(), &hub).await;
-        futures_join(bed.regions().iter().map(|cluster| install(cluster, &region))).await;
+        join_all(bed.regions().iter().map(|cluster| install(cluster, &region))).await;
         shop::install(&bed, shop::Size::default()).await.unwrap();
         bed.hub().kubectl(&["delete", "httproute", HELMS, "-n", shop::NAMESPACE], None).await.unwrap();
         for cluster in bed.regions() {
@@ -206,13 +207,13 @@ impl Stage {
     /// Puts every workload back to its size. Without metrics an autoscaler never lowers one, so that every drill would start from
     /// more than the one before.
     pub async fn calm(&self) {
-        let names = shop::DEPLOYMENTS.map(|name| format!("deployment/{name}"));
-        for cluster in self.bed.regions() {
-            for (number, name) in names.iter().enumerate().take(shop::AUTOSCALED) {
-                let size = format!("--replicas={}", shop::replicas(number));
-                cluster.kubectl(&["scale", name, "-n", shop::NAMESPACE, &size], None).await.unwrap();
-            }
-        }
+        let calls = self.bed.regions().iter().flat_map(|cluster| (0..shop::AUTOSCALED).map(move |number| (cluster, number)));
+        join_all(calls.map(async |(cluster, number)| {
+            let name = format!("deployment/{}", shop::DEPLOYMENTS[number]);
+            let size = format!("--replicas={}", shop::replicas(number));
+            cluster.kubectl(&["scale", &name, "-n", shop::NAMESPACE, &size], None).await.unwrap();
+        }))
+        .await;
     }
 
     /// Starts a drill now.
@@ -238,6 +239,8 @@ impl Stage {
         let wanted = &wanted;
         let what = format!("drill {drill}");
         let seen = until(&what, Duration::from_secs(bound), || async move {
+            // Every look is a process, and there are two cores for all of the bed.
+            tokio::time::sleep(Duration::from_millis(250)).await;
             let status = self.status(drill).await;
             let over = status["phase"] == "Done";
             if wanted(&status) {
@@ -260,48 +263,41 @@ impl Stage {
 
     /// Every object that a drill may touch, without what servers change by themselves.
     pub async fn snapshot(&self) -> BTreeMap<String, Value> {
-        let mut all = BTreeMap::new();
-        let mut read = async |cluster: &Cluster, kinds: &str, namespace: &str| {
+        const KINDS: &str = "deployments,replicasets,horizontalpodautoscalers,poddisruptionbudgets";
+        let of_regions =
+            self.bed.regions().iter().flat_map(|cluster| [(cluster, KINDS, shop::NAMESPACE), (cluster, "nodes", "default")]);
+        let reads = of_regions.chain([(self.hub(), "httproutes", shop::NAMESPACE)]).map(async |(cluster, kinds, namespace)| {
             let arguments = ["get", kinds, "-n", namespace, "-o", "json", "--show-managed-fields"];
             let list: Value = serde_json::from_str(&cluster.kubectl(&arguments, None).await.unwrap()).unwrap();
-            let items = list["items"].as_array().unwrap();
+            let items = list["items"].as_array().unwrap().clone();
             let scaled: Vec<&str> = items
                 .iter()
                 .filter(|object| object["kind"] == "HorizontalPodAutoscaler")
                 .filter_map(|object| object["spec"]["scaleTargetRef"]["name"].as_str())
                 .collect();
-            for object in items {
+            let named = items.iter().map(|object| {
                 let name = object["metadata"]["name"].as_str().unwrap();
                 let owner = object["metadata"]["ownerReferences"][0]["name"].as_str().unwrap_or(name);
                 let live = matches!(object["kind"].as_str(), Some("Deployment" | "ReplicaSet")) && scaled.contains(&owner);
-                all.insert(format!("{} {} {name}", cluster.name(), object["kind"].as_str().unwrap()), bare(object, live));
-            }
-        };
-        read(self.hub(), "httproutes", shop::NAMESPACE).await;
-        for cluster in self.bed.regions() {
-            read(cluster, "deployments,replicasets,horizontalpodautoscalers,poddisruptionbudgets", shop::NAMESPACE).await;
-            read(cluster, "nodes", "default").await;
-        }
-        all
+                (format!("{} {} {name}", cluster.name(), object["kind"].as_str().unwrap()), bare(object, live))
+            });
+            named.collect::<Vec<_>>()
+        });
+        join_all(reads).await.into_iter().flatten().collect()
     }
 
     /// No claim, label or contract's copy is left anywhere.
     pub async fn assert_nothing_left(&self) {
-        for cluster in self.bed.regions().iter().chain([self.hub()]) {
-            let kinds = if cluster.name() == self.hub().name() {
-                "httproutes"
-            } else {
-                "deployments,replicasets,horizontalpodautoscalers,nodes"
-            };
+        join_all(self.bed.regions().iter().map(async |cluster| {
+            let kinds = "deployments,replicasets,horizontalpodautoscalers,nodes";
             let text = cluster.kubectl(&["get", kinds, "-A", "-o", "json"], None).await.unwrap();
             assert!(!text.contains("firedrill.dev/claim"), "{}: a claim is left", cluster.name());
-            if cluster.name() != self.hub().name() {
-                let copies = cluster
-                    .kubectl(&["get", "configmaps", "-n", NAMESPACE, "-l", "firedrill.dev/claimed", "-o", "name"], None)
-                    .await;
-                assert_eq!(copies.unwrap().trim(), "", "{}: a contract's copy is left", cluster.name());
-            }
-        }
+            let copies = ["get", "configmaps", "-n", NAMESPACE, "-l", "firedrill.dev/claimed", "-o", "name"];
+            assert_eq!(cluster.kubectl(&copies, None).await.unwrap().trim(), "", "{}: a contract's copy is left", cluster.name());
+        }))
+        .await;
+        let routes = self.hub().kubectl(&["get", "httproutes", "-A", "-o", "json"], None).await.unwrap();
+        assert!(!routes.contains("firedrill.dev/claim"), "the hub: a claim is left");
     }
 }
 
@@ -396,12 +392,6 @@ fn chart(bed: &Bed, arguments: &[&str]) -> String {
 async fn install(cluster: &Cluster, manifest: &str) {
     cluster.kubectl(&["create", "namespace", NAMESPACE], None).await.unwrap();
     cluster.kubectl(&["apply", "--server-side", "-f", "-"], Some(manifest)).await.unwrap();
-}
-
-async fn futures_join<F: Future<Output = ()>>(all: impl Iterator<Item = F>) {
-    for one in all {
-        one.await;
-    }
 }
 
 fn list(items: &[Value]) -> Value {

@@ -132,6 +132,29 @@ fn a_claim_on_another_object_or_another_uid_does_not_speak() {
 }
 
 #[test]
+fn a_value_that_somebody_puts_back_beside_our_claim_is_theirs() {
+    let before = route(&[("a", Some(60))]);
+    let first = [change("a", Some(60), Some(30))];
+    let during = apply(&before, &write(&before, &target(), &drill("d"), Term(1), &first, &[]).unwrap().unwrap()).unwrap();
+    let mut json = during.json().clone();
+    json["spec"]["rules"][0]["backendRefs"][0]["weight"] = json!(60);
+    let healed = Object::new(json);
+    let refused = write(&healed, &target(), &drill("d"), Term(1), &first, &[]);
+    assert!(matches!(refused, Err(Refusal::Foreign(conflicts)) if conflicts[0].found == "60"), "a fight with whoever heals it");
+    let outcome = undo(&healed, &target(), &drill("d"), Term(1), &first, &[]).unwrap();
+    assert!(outcome.conflicts.is_empty(), "back is where it shall be");
+}
+
+#[test]
+fn a_stamp_that_comes_first_keeps_what_it_takes_from_others() {
+    let before = route(&[("a", Some(60))]);
+    let taken = [serde_json::from_value(json!({"manager": "gitops", "operation": "Apply"})).unwrap()];
+    let stamped = apply(&before, &stamp(&before, &target(), &drill("d"), Term(1), &taken).unwrap()).unwrap();
+    let Read::Claim(claim) = read(&stamped, &target()) else { panic!() };
+    assert_eq!(claim.taken, taken);
+}
+
+#[test]
 fn another_drills_claim_is_never_overwritten() {
     let before = route(&[("a", Some(60))]);
     let changes = [change("a", Some(60), Some(0))];
@@ -140,7 +163,7 @@ fn another_drills_claim_is_never_overwritten() {
     let refused = |result: Result<(), Refusal>| assert_eq!(result, Err(Refusal::ClaimedByOther(drill("d"))));
     refused(write(&during, &target(), &drill("e"), Term(2), &changes, &[]).map(drop));
     refused(undo(&during, &target(), &drill("e"), Term(2), &changes, &[]).map(drop));
-    refused(stamp(&during, &target(), &drill("e"), Term(2)).map(drop));
+    refused(stamp(&during, &target(), &drill("e"), Term(2), &[]).map(drop));
     refused(release(&during, &target(), &drill("e")).map(drop));
 }
 
@@ -156,7 +179,7 @@ fn a_claim_that_would_be_too_long_is_refused() {
 fn a_stamp_moves_the_version_and_nothing_else() {
     let before = route(&[("a", Some(60))]);
     let late = write(&before, &target(), &drill("d"), Term(1), &[change("a", Some(60), Some(0))], &[]).unwrap().unwrap();
-    let stamped = apply(&before, &stamp(&before, &target(), &drill("d"), Term(2)).unwrap()).unwrap();
+    let stamped = apply(&before, &stamp(&before, &target(), &drill("d"), Term(2), &[]).unwrap()).unwrap();
     assert!(apply(&stamped, &late).is_none(), "the request of the former leader cannot land any more");
     let released = apply(&stamped, &release(&stamped, &target(), &drill("d")).unwrap().unwrap()).unwrap();
     assert_eq!(values(&released), values(&before));
@@ -246,7 +269,7 @@ proptest! {
                     continue;
                 }
                 Hand::Stamp => {
-                    now = apply(&now, &stamp(&now, &target(), &by, Term(1)).unwrap()).unwrap();
+                    now = apply(&now, &stamp(&now, &target(), &by, Term(1), &[]).unwrap()).unwrap();
                     continue;
                 }
                 Hand::DropClaim => {

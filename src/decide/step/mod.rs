@@ -10,7 +10,7 @@ use super::gate::Signal;
 use crate::api::{Basis, Direction, HoldReason, StepState, StepStatus};
 use crate::claim::{self, Change, Conflict, Refusal, Write};
 use crate::dialect::size;
-use crate::terms::{Object, RegionName, Target, Term, Timestamp};
+use crate::terms::{Kind, Object, RegionName, Target, Term, Timestamp};
 use crate::world::{Blind, World};
 
 /// What a step may know.
@@ -107,6 +107,8 @@ impl View<'_> {
             }]
         };
         Ok(match self.world.object(target)? {
+            // A node that is gone takes no pods and has no taint to take away: autoscalers remove nodes.
+            None if target.kind == Kind::Node => return Ok(Err(Vec::new())),
             None => Err(conflict("")),
             Some(object) if self.contract.uids.get(target).is_some_and(|uid| uid != object.uid()) => Err(conflict(object.uid())),
             Some(object) => Ok(object),
@@ -115,9 +117,10 @@ impl View<'_> {
 
     /// What it takes to bring an object to `changes`.
     fn out(&self, target: &Target, changes: &[Change]) -> Put {
-        let taken = self.contract.taken.get(target).map_or(&[][..], Vec::as_slice);
+        let taken = self.contract.taken_of(target);
         match self.object(target, changes) {
             Err(blind) => Put::Blind(blind),
+            Ok(Err(conflicts)) if conflicts.is_empty() => Put::There,
             Ok(Err(conflicts)) => Put::Foreign(conflicts),
             Ok(Ok(object)) => match claim::write(object, target, &self.contract.drill, self.term, changes, taken) {
                 Ok(None) => Put::There,
@@ -130,7 +133,7 @@ impl View<'_> {
 
     /// What it takes to take `changes` back, claim and field ownership included, and what others have changed meanwhile.
     fn back(&self, target: &Target, changes: &[Change]) -> (Put, Vec<Conflict>) {
-        let taken = self.contract.taken.get(target).map_or(&[][..], Vec::as_slice);
+        let taken = self.contract.taken_of(target);
         let drill = &self.contract.drill;
         let refused = |refusal: &Refusal| Put::Refused(refusal.to_string());
         match self.object(target, changes) {
@@ -142,29 +145,17 @@ impl View<'_> {
                     Some(write) => (Put::Write(write), outcome.conflicts),
                     None => match claim::release(object, target, drill) {
                         Ok(Some(write)) => (Put::Write(write), outcome.conflicts),
-                        Ok(None) => (Put::There, outcome.conflicts),
+                        // A copy of a claim, or its label alone, which somebody else's hand has left.
+                        Ok(None) => match claim::strip_dead(object, target) {
+                            Ok(Some(write)) => (Put::Write(write), outcome.conflicts),
+                            Ok(None) => (Put::There, outcome.conflicts),
+                            Err(refusal) => (refused(&refusal), outcome.conflicts),
+                        },
                         Err(refusal) => (refused(&refusal), outcome.conflicts),
                     },
                 },
             },
         }
-    }
-
-    /// The share of the baseline (in percent, at most 100) that a region's Ready pods carry of what `wanted` asks.
-    fn carries(&self, region: &RegionName, wanted: impl Fn(&super::Replicas) -> u32) -> Result<(u32, String), Blind> {
-        let Some(cluster) = self.contract.regions.get(region) else { return Err(Blind::Unasked) };
-        let there = size::workloads(self.world, cluster, &self.contract.namespaces)?;
-        let mut least = (100, String::new());
-        for replicas in self.contract.replicas.get(region).map_or(&[][..], Vec::as_slice) {
-            let want = wanted(replicas);
-            let ready = there.iter().find(|workload| workload.target == replicas.target).map_or(0, |workload| workload.ready);
-            let percent = if want == 0 { 100 } else { (u64::from(ready) * 100 / u64::from(want)).min(100) };
-            let percent = u32::try_from(percent).unwrap_or(100);
-            if percent < least.0 {
-                least = (percent, format!("{} in {region} has {ready} of {want} pods Ready", replicas.target.label()));
-            }
-        }
-        Ok(least)
     }
 
     /// Whether every survivor can be seen and has the Ready pods that `moved` percent of the load need; why not.
@@ -177,7 +168,7 @@ impl View<'_> {
                 let more = u64::from(replicas.want.saturating_sub(replicas.base)) * u64::from(moved);
                 replicas.base.saturating_add(u32::try_from(more.div_ceil(100)).unwrap_or(u32::MAX))
             };
-            match self.carries(region, want) {
+            match carries(self.contract, self.world, region, want) {
                 Ok((100, _)) => {}
                 Ok((_, short)) => return Err((HoldReason::CapacityNotReady, short)),
                 Err(blind) => return Err((HoldReason::RegionBlind, format!("{region} {blind}"))),
@@ -185,6 +176,31 @@ impl View<'_> {
         }
         Ok(())
     }
+}
+
+/// The share of the baseline (in percent, at most 100) that a region's Ready pods carry of what `wanted` asks, and who has least.
+///
+/// # Errors
+/// Why the region could not be seen.
+pub(super) fn carries(
+    contract: &Contract,
+    world: &World,
+    region: &RegionName,
+    wanted: impl Fn(&super::Replicas) -> u32,
+) -> Result<(u32, String), Blind> {
+    let Some(cluster) = contract.regions.get(region) else { return Err(Blind::Unasked) };
+    let there = size::workloads(world, cluster, &contract.namespaces)?;
+    let mut least = (100, String::new());
+    for replicas in contract.replicas.get(region).map_or(&[][..], Vec::as_slice) {
+        let want = wanted(replicas);
+        let ready = there.iter().find(|workload| workload.target == replicas.target).map_or(0, |workload| workload.ready);
+        let percent = if want == 0 { 100 } else { (u64::from(ready) * 100 / u64::from(want)).min(100) };
+        let percent = u32::try_from(percent).unwrap_or(100);
+        if percent < least.0 {
+            least = (percent, format!("{} in {region} has {ready} of {want} pods Ready", replicas.target.label()));
+        }
+    }
+    Ok(least)
 }
 
 /// A step whose objects are independent of each other and know no levels.

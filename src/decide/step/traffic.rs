@@ -1,11 +1,13 @@
 //! Traffic: users are led elsewhere in levels, each held until observation agrees and gates are green. All routes of a level are
 //! written and confirmed before any starts the next.
 
-use super::{Put, Stride, View};
+use super::{Put, Stride, View, carries};
 use crate::api::{Basis, Direction, HoldReason, Level, StepStatus};
 use crate::decide::contract::{Route, Step, Traffic};
 use crate::decide::gate::elapsed;
-use crate::world::Reading;
+use crate::terms::RegionName;
+use crate::world::{Blind, Reading};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What the observed requests of one route say about a level.
@@ -20,7 +22,7 @@ enum Agreement {
 
 pub(super) fn stride(step: &Step, traffic: &Traffic, before: &StepStatus, view: &View<'_>) -> Stride {
     let mut stride = Stride::new(before, view.direction);
-    let start = Level { moved_percent: 0, from_percent: 0, green_percent: 0, standing: None, confirmed: None };
+    let start = Level { moved_percent: 0, from_percent: 0, green_percent: 0, standing: None, confirmed: None, basis: None };
     let mut level = before.level.unwrap_or(start);
     if view.direction == Direction::Back && before.direction == Direction::Out {
         level.confirmed = None;
@@ -46,6 +48,11 @@ fn out(step: &Step, traffic: &Traffic, mut level: Level, mut stride: Stride, vie
     let agreed = match agreement(traffic, level, standing, view) {
         Ok((basis, requests)) => {
             stride.requests = requests;
+            // What was assumed first and is observed now has been observed since now.
+            if level.basis != Some(basis) {
+                level.confirmed = None;
+            }
+            level.basis = Some(basis);
             level.confirmed.get_or_insert(view.now);
             basis
         }
@@ -81,7 +88,7 @@ fn out(step: &Step, traffic: &Traffic, mut level: Level, mut stride: Stride, vie
 
 fn back(step: &Step, traffic: &Traffic, mut level: Level, mut stride: Stride, view: &View<'_>) -> Stride {
     if level.moved_percent > 0 {
-        let (ready, short) = match view.carries(&view.contract.leaving, |replicas| replicas.base) {
+        let (ready, short) = match carries(view.contract, view.world, &view.contract.leaving, |replicas| replicas.base) {
             Ok(ready) => ready,
             Err(blind) => {
                 let message = format!("{} {blind}; no user is led back to a region that cannot be seen", view.contract.leaving);
@@ -123,7 +130,7 @@ fn back(step: &Step, traffic: &Traffic, mut level: Level, mut stride: Stride, vi
 }
 
 fn moved(level: Level, to: u32) -> Level {
-    Level { moved_percent: to, from_percent: level.moved_percent, standing: None, confirmed: None, ..level }
+    Level { moved_percent: to, from_percent: level.moved_percent, standing: None, confirmed: None, basis: None, ..level }
 }
 
 /// Writes every route towards the level. Nothing is raised while a survivor cannot be seen.
@@ -143,10 +150,7 @@ fn drive(step: &Step, level: Level, mut stride: Stride, view: &View<'_>) -> Stri
             }
         }
     }
-    let raises = view.direction == Direction::Out && level.moved_percent > level.from_percent;
-    let blind =
-        if raises { view.contract.survivors().find_map(|(region, uid)| Some((region, view.world.blind(uid)?))) } else { None };
-    if let (Some((region, blind)), false) = (blind, writes.is_empty()) {
+    if let (Some((region, blind)), false) = (unseen(level, view), writes.is_empty()) {
         return stride.wait(HoldReason::RegionBlind, format!("{region} {blind}; nothing is raised towards it"));
     }
     if !writes.is_empty() && stride.status.message.is_empty() {
@@ -154,6 +158,13 @@ fn drive(step: &Step, level: Level, mut stride: Stride, view: &View<'_>) -> Stri
     }
     stride.writes.extend(writes);
     stride
+}
+
+/// A region that cannot be seen and that writing a level would raise: a survivor outwards, the leaving region backwards.
+fn unseen<'a>(level: Level, view: &View<'a>) -> Option<(&'a RegionName, Blind)> {
+    let outwards = level.moved_percent > level.from_percent;
+    let raised = view.contract.regions.iter().filter(|(region, _)| (**region != view.contract.leaving) == outwards);
+    raised.filter_map(|(region, uid)| Some((region, view.world.blind(uid)?))).next()
 }
 
 /// The last level of the way back: the baseline to the byte, claims and ownership given back.
@@ -180,7 +191,15 @@ fn home(step: &Step, level: Level, mut stride: Stride, view: &View<'_>) -> Strid
             }
         }
     }
-    if pending { stride } else { stride.done(view.now) }
+    if !pending {
+        return stride.done(view.now);
+    }
+    if let (Some((region, blind)), false) = (unseen(Level { from_percent: 100, ..level }, view), stride.writes.is_empty()) {
+        stride.writes.clear();
+        return stride
+            .wait(HoldReason::Unreachable, format!("{region} {blind}; no user is led back to a region that cannot be seen"));
+    }
+    stride
 }
 
 /// Whether users follow the weights of a level on every route; the weakest basis and the fewest requests, or who does not.
@@ -194,6 +213,10 @@ fn agreement(
     let mut fewest: Option<u64> = None;
     for route in &traffic.routes {
         let requests = match observe(route, level.moved_percent, view) {
+            // Requests of before the write would agree with a small step too.
+            Agreement::Yes(_) if level.moved_percent > 0 && elapsed(standing, view.now) < window(route) => {
+                return Err(format!("{}: its window of {} s is not over yet", route.target.label(), window(route).as_secs()));
+            }
             Agreement::Yes(requests) => Some(requests),
             Agreement::No(message) => return Err(message),
             Agreement::Assumed(requests) => {
@@ -217,19 +240,25 @@ fn agreement(
     Ok((basis, fewest))
 }
 
+fn window(route: &Route) -> Duration {
+    route.confirm.as_ref().map_or(Duration::ZERO, |confirm| confirm.window)
+}
+
 fn observe(route: &Route, moved: u32, view: &View<'_>) -> Agreement {
     let Some(confirm) = &route.confirm else { return Agreement::Assumed(None) };
     let (leaving, split) = (&view.contract.leaving, &view.contract.split);
     let label = route.target.label();
-    let mut rates = Vec::new();
-    for (region, query) in view.contract.request_queries(confirm) {
+    // A region may have several backends, one for each rule; without ${backend} in it the query is the same for all of them.
+    let mut rates: BTreeMap<RegionName, f64> = BTreeMap::new();
+    let queries: BTreeSet<_> = view.contract.request_queries(confirm).into_iter().collect();
+    for (region, query) in queries {
         match view.world.reading(&query) {
-            Ok(Reading::Value(rate)) if rate >= 0.0 => rates.push((region, rate)),
+            Ok(Reading::Value(rate)) if rate >= 0.0 => *rates.entry(region).or_default() += rate,
             Ok(reading) => return Agreement::No(format!("{label}: the requests of {region} cannot be read: {reading:?}")),
             Err(blind) => return Agreement::No(format!("{label}: the requests of {region} cannot be read: Prometheus: {blind}")),
         }
     }
-    let total: f64 = rates.iter().map(|(_, rate)| rate).sum();
+    let total: f64 = rates.values().sum();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate times a window; saturates")]
     let requests = (total * confirm.window.as_secs_f64()) as u64;
     if requests < u64::from(confirm.minimum) {

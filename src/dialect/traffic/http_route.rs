@@ -181,20 +181,17 @@ impl Rule {
             .collect()
     }
 
-    /// The share of `region` among all backends of this rule at a level, from 0 to 1.
+    /// The share of `region` among the regions' backends of this rule at a level, from 0 to 1; foreign backends are none of them.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "weights are at most a million")]
     pub fn share(&self, region: &RegionName, leaving: &RegionName, split: &BTreeMap<RegionName, u64>, moved: u32) -> f64 {
         let weights: Vec<u64> =
             self.weights(leaving, split, moved).into_iter().map(|weight| weight.unwrap_or(DEFAULT_WEIGHT)).collect();
-        let of: u64 = self
-            .references
-            .iter()
-            .zip(&weights)
-            .filter(|(reference, _)| reference.region.as_ref() == Some(region))
-            .map(|(_, weight)| *weight)
-            .sum();
-        of as f64 / (weights.iter().sum::<u64>().max(1)) as f64
+        let sum = |of: &dyn Fn(&RegionName) -> bool| -> u64 {
+            let chosen = |(reference, _): &(&Reference, &u64)| reference.region.as_ref().is_some_and(of);
+            self.references.iter().zip(&weights).filter(chosen).map(|(_, weight)| *weight).sum()
+        };
+        sum(&|one| one == region) as f64 / sum(&|_| true).max(1) as f64
     }
 }
 
