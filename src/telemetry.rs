@@ -248,11 +248,44 @@ fn of(drill: &Drill) -> Labels {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     /// `FIREDRILL_BLESS=1 cargo test` rewrites the page.
     #[test]
     fn the_page_about_metrics_is_the_generated_one() {
-        let text = Telemetry::new().render(&[], &[], false);
+        // A family shows when it has a member.
+        let at = "2026-12-08T10:00:00Z";
+        let status = |phase: &str| {
+            json!({
+                "phase": phase, "verdict": "Passed", "findings": [{"severity": "Info", "check": "c", "message": "m"}],
+                "times": {"declared": at, "healthy": at, "evacuating": at, "evacuated": at, "returning": at, "done": at},
+                "steps": [{
+                    "name": "traffic", "direction": "Out", "state": "Moving",
+                    "level": {"movedPercent": 1, "fromPercent": 0, "greenPercent": 0},
+                }],
+            })
+        };
+        let drills = ["Evacuating", "Done"].map(|phase| -> Drill {
+            let spec = json!({"plan": "p", "region": "r", "mode": "Exercise"});
+            let metadata = json!({"name": phase});
+            serde_json::from_value(json!({
+                "apiVersion": "firedrill.dev/v1alpha1", "kind": "Drill", "metadata": metadata, "spec": spec, "status": status(phase),
+            }))
+            .unwrap()
+        });
+        let route: TrafficRoute = serde_json::from_value(json!({
+            "apiVersion": "firedrill.dev/v1alpha1", "kind": "TrafficRoute", "metadata": {"name": "t", "namespace": "n"},
+            "spec": {"httpRoute": {"name": "t"}, "backends": []}, "status": {"shares": [{"region": "r", "desiredPercent": 1}]},
+        }))
+        .unwrap();
+        let telemetry = Telemetry::new();
+        telemetry.call(&Observation { verb: "GET".into(), resource: "pods".into(), outcome: "ok".into(), seconds: 1.0 });
+        telemetry.write(Kind::Node, None);
+        telemetry.activation(Kind::Drill, 1.0, Some("Conflict".into()));
+        telemetry.finished(&drills[1], drills[1].status.as_ref().unwrap());
+        let text = telemetry.render(&drills, &[route], false);
+        let shown = text.lines().filter(|line| line.starts_with("# HELP ")).count();
+        assert_eq!(shown, 13, "a metric has no member here:\n{text}");
         let mut page = String::from(
             "# Metrics\n\nServed at `/metrics` in the OpenMetrics text format. Gauges are a pure function of the objects on the hub, so a restart\n\
              loses nothing; histograms are observed once per drill, by the instance that ended it.\n\n\

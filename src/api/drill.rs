@@ -59,7 +59,7 @@ pub enum Mode {
     Exercise,
 }
 
-/// What is assumed to be wrong with the region.
+/// What is assumed to be wrong with the region; absent means `Degraded`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Scenario {
     /// It serves, but worse: traffic leaves gradually.
@@ -78,7 +78,7 @@ pub struct Start {
     pub within: Option<Duration>,
 }
 
-/// What a person wants.
+/// What a person wants now, the only field that may change; absent means `Run`. `Abort` and `Failback` latch in the status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Control {
     /// Go on.

@@ -41,7 +41,7 @@ pub struct Gate {
     pub on_failure: Option<OnFailure>,
 }
 
-/// What a gate speaks of.
+/// What a gate speaks of; absent means `Other`. Without a gate of role `UserHealth` no drill can be Passed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Role {
     /// What users feel: errors, latency.
@@ -53,7 +53,7 @@ pub enum Role {
     Other,
 }
 
-/// What no answer (no series, several, not a finite number, an error) means; never green.
+/// What no answer (no series, several, not a finite number, an error) means, never green; absent means `Hold`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum NoData {
     /// Nothing moves on until there is an answer.
@@ -65,7 +65,7 @@ pub enum NoData {
     Ignore,
 }
 
-/// What to do when a gate has failed.
+/// What to do when a gate has failed; absent means `Abort`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OnFailure {
     /// Nothing moves on until it is green.

@@ -90,7 +90,7 @@ pub struct Capacity {
     pub margin_percent: Option<u32>,
 }
 
-/// Whether the room must be there already.
+/// Whether the room must be there already; absent means `ScaleFirst`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum CapacityMode {
     /// It must: a survivor that would have to grow first is a blocker.
@@ -100,7 +100,7 @@ pub enum CapacityMode {
     ScaleFirst,
 }
 
-/// How the leaving region is marked.
+/// How the leaving region is marked; absent means `Mark`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Cordon {
     /// Only in the Region's own status.
@@ -143,7 +143,7 @@ pub struct PaceStep {
     pub hold: Option<Duration>,
 }
 
-/// When the region comes back.
+/// When the region comes back; absent means `AfterSoak`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Failback {
     /// By itself, when the soak is over.
@@ -166,7 +166,7 @@ pub struct Guards {
     pub contention: Option<Contention>,
 }
 
-/// What somebody else's hand on a claimed value means.
+/// What somebody else's hand on a claimed value means; absent means `Abort`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Contention {
     /// The drill stands until the value is as it left it, a person decides, or the deadline comes.

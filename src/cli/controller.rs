@@ -69,7 +69,9 @@ impl Controller {
             )
         })?;
         let client = network.client(config)?;
-        let identity = self.identity.unwrap_or_else(|| format!("firedrill-{}", std::process::id()));
+        // Two containers have the same process ids.
+        let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "firedrill".to_owned());
+        let identity = self.identity.unwrap_or_else(|| format!("{host}-{}", std::process::id()));
         let seam = Seam::new(Clock::Wall, network, u64::from(std::process::id()));
         let settings =
             Settings { namespace: self.namespace, identity, prometheus: self.prometheus, allowed_hosts: self.allowed_hosts };

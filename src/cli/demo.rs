@@ -139,14 +139,14 @@ fn summary(region: &str, status: &DrillStatus, fleet: &Embedded, changed: &[Stri
     let verdict = status.verdict.map_or_else(|| "none".to_owned(), |verdict| format!("{verdict:?}"));
     anstream::println!("\n{style}{verdict}{style:#}: {}\n", status.reasons.join("; "));
     for (name, value) in report::facts(status) {
-        anstream::println!("  {name:<22}{value}");
+        anstream::println!("  {name:<28}{value}");
     }
     let steps = status.steps.iter().filter(|step| step.direction == Direction::Back && step.state == StepState::Done).count();
-    anstream::println!("  {:<22}{steps} of {}", "steps put back", status.steps.len());
+    anstream::println!("  {:<28}{steps} of {}", "steps put back", status.steps.len());
     if changed.is_empty() {
-        anstream::println!("  {:<22}{good}every object is as it was before{good:#}", "restored");
+        anstream::println!("  {:<28}{good}every object is as it was before{good:#}", "restored");
     } else {
-        anstream::println!("  {:<22}{bad}differs: {}{bad:#}", "restored", changed.join(", "));
+        anstream::println!("  {:<28}{bad}differs: {}{bad:#}", "restored", changed.join(", "));
     }
     let log: usize = fleet.servers.values().map(|server| server.log().len()).sum();
     let writes = fleet
@@ -155,7 +155,7 @@ fn summary(region: &str, status: &DrillStatus, fleet: &Embedded, changed: &[Stri
         .flat_map(crate::sim::Server::log)
         .filter(|entry| entry.verb == "patch" && !entry.path.contains("firedrill.dev") && !entry.dry_run)
         .count();
-    anstream::println!("  {:<22}{log} requests, {writes} of them writes to objects of the shop and its nodes", "API servers saw");
+    anstream::println!("  {:<28}{log} requests, {writes} of them writes to objects of the shop and its nodes", "API servers saw");
     anstream::println!(
         "\nNext: a drill on real control planes, see README.md; `firedrill demo --region {region} -o json` for machines."
     );

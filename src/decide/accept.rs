@@ -363,7 +363,10 @@ fn routes(parsed: &Parsed<'_>, contract: &Contract, world: &World, findings: &mu
                 continue;
             }
             Err(blind) => {
-                block(format!("{label} {blind}"), "");
+                block(
+                    format!("{label} {blind}"),
+                    "See why its cluster does not answer, or what keeps the operator from reading it.",
+                );
                 continue;
             }
         };
@@ -392,7 +395,7 @@ fn routes(parsed: &Parsed<'_>, contract: &Contract, world: &World, findings: &mu
         let rules = match http_route::baseline(object, &backends, &parsed.leaving, &contract.split) {
             Ok(rules) => rules,
             Err(problem) => {
-                block(format!("{label}: {problem}"), "");
+                block(format!("{label}: {problem}"), "Correct the route, or the TrafficRoute's backends.");
                 continue;
             }
         };
@@ -416,24 +419,7 @@ fn routes(parsed: &Parsed<'_>, contract: &Contract, world: &World, findings: &mu
                 format!("{label}: nothing confirms where requests go, so no drill of this plan can be Passed"),
                 "Set the TrafficRoute's confirm.query.",
             )),
-            Some(confirm) => {
-                for (region, query) in contract.request_queries(confirm) {
-                    let problem = match world.reading(&query) {
-                        Ok(Reading::Value(_)) => continue,
-                        Ok(Reading::NoData) => "answers no series (an absent one is no zero: add `or vector(0)`)".to_owned(),
-                        Ok(Reading::Several(count)) => format!("answers {count} series, it must be one: aggregate it"),
-                        Ok(Reading::NotFinite) => "answers no finite number".to_owned(),
-                        Err(blind) => format!("is not answered: {blind}"),
-                    };
-                    findings.push(blocker(
-                        "Traffic",
-                        region.as_str(),
-                        &label,
-                        format!("{label}: confirm.query for {region} {problem}"),
-                        "Try the query in Prometheus.",
-                    ));
-                }
-            }
+            Some(confirm) => findings.extend(unconfirmed(contract, confirm, &label, world)),
         }
         routes.push(Route {
             target: target.clone(),
@@ -474,6 +460,23 @@ fn remember(contract: &mut Contract, world: &World) {
         contract.steps.iter().flat_map(|step| contract.changes(step, 0, 0)).map(|(target, _)| target).collect();
     contract.uids =
         targets.into_iter().filter_map(|target| Some((target.clone(), world.object(&target).ok()??.uid().to_owned()))).collect();
+}
+
+/// The queries that show a route's requests and answer no number.
+fn unconfirmed(contract: &Contract, confirm: &Confirmation, label: &str, world: &World) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (region, query) in contract.request_queries(confirm) {
+        let problem = match world.reading(&query) {
+            Ok(Reading::Value(_)) => continue,
+            Ok(Reading::NoData) => "answers no series (an absent one is no zero: add `or vector(0)`)".to_owned(),
+            Ok(Reading::Several(count)) => format!("answers {count} series, it must be one: aggregate it"),
+            Ok(Reading::NotFinite) => "answers no finite number".to_owned(),
+            Err(blind) => format!("is not answered: {blind}"),
+        };
+        let message = format!("{label}: confirm.query for {region} {problem}");
+        findings.push(blocker("Traffic", region.as_str(), label, message, "Try the query in Prometheus."));
+    }
+    findings
 }
 
 /// The line that stands for findings that were left out of a status.

@@ -177,24 +177,13 @@ pub fn decide(
     let paused = orders.control == Control::Pause && next.way_back != Some(Return::Abort) && signal.step_back.is_none();
     match next.phase {
         Phase::Checking => {
-            if let Some(changed) = changed(contract, world) {
-                next.message = format!("{changed} changed since the checks; checked anew");
-                effects = stored.take_down(contract, world);
-                if contract.copies().iter().all(|cluster| world.object(&stored.copy(cluster)) == Ok(None)) {
-                    next.contract = None;
+            effects = match begin(contract, stored, orders, world, &mut next, &mut hold, now) {
+                Ok(effects) => effects,
+                Err(busy) => {
+                    let progress = refuse(progress, orders, vec![busy_with(&busy)], now);
+                    return Decision { progress, effects: Vec::new(), wake: Some(now) };
                 }
-            } else {
-                effects = match stored.put_up(contract, orders, world, &mut hold) {
-                    Ok(effects) => effects,
-                    Err(busy) => {
-                        let progress = refuse(progress, orders, vec![busy_with(&busy)], now);
-                        return Decision { progress, effects: Vec::new(), wake: Some(now) };
-                    }
-                };
-                if effects.is_empty() && hold.is_none() {
-                    advance(&mut next, Event::Ready, now);
-                }
-            }
+            };
         }
         Phase::Evacuating | Phase::Evacuated | Phase::Returning if paused => {
             hold = Some((HoldReason::Paused, "a person set control: Pause".to_owned()));
@@ -235,15 +224,8 @@ pub fn decide(
         finish(contract, stored, world, &mut next, &mut effects, &mut hold, now);
     }
     stamps(contract, &unsettled, &mut effects, world, term);
-    // Any subset of effects will do: what is left out is decided again by the next look, and the status stays within its bounds.
-    // Users first.
-    effects.sort_by_key(|effect| !matches!(effect, Effect::Write(write) if write.target.kind == Kind::HTTPRoute));
-    effects.truncate(AT_ONCE.saturating_sub(next.open.len()));
-    let refused = effects.iter().find_map(|effect| match effect {
-        Effect::Write(write) => refusals.get(&write.target).map(|message| (&write.target, message)),
-        Effect::Create(..) | Effect::Replace(..) | Effect::Delete(..) | Effect::Finalizer(_) => None,
-    });
-    if let (Some((target, message)), None) = (refused, &hold) {
+    fit(&mut effects, next.open.len());
+    if let (Some((target, message)), None) = (refused(&effects, refusals), &hold) {
         hold = Some((HoldReason::WriteRefused, format!("{} is not taken: {message}", place(contract, target))));
     }
     next.open.extend(effects.iter().filter_map(|effect| match effect {
@@ -366,6 +348,21 @@ fn enter(next: &mut DrillStatus, phase: Phase, now: Timestamp) {
     }
 }
 
+/// Any subset of effects will do: what is left out is decided again by the next look, and the status stays within its bounds.
+/// Users first.
+fn fit(effects: &mut Vec<Effect>, open: usize) {
+    effects.sort_by_key(|effect| !matches!(effect, Effect::Write(write) if write.target.kind == Kind::HTTPRoute));
+    effects.truncate(AT_ONCE.saturating_sub(open));
+}
+
+/// A write that an API server did not take when it was tried last, and what it said.
+fn refused<'a>(effects: &'a [Effect], refusals: &'a BTreeMap<Target, String>) -> Option<(&'a Target, &'a String)> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Write(write) => refusals.get(&write.target).map(|message| (&write.target, message)),
+        Effect::Create(..) | Effect::Replace(..) | Effect::Delete(..) | Effect::Finalizer(_) => None,
+    })
+}
+
 /// What stood unwatched was not observed: the counts that need an unbroken watch begin anew.
 fn watched(next: &mut DrillStatus, now: Timestamp) {
     if next.times.looked.is_some_and(|last| now - last > UNWATCHED) {
@@ -392,6 +389,33 @@ fn pause(contract: &Contract, next: &DrillStatus) -> TimeDelta {
     }
     let fastest = contract.gates.iter().map(super::gate::interval).min().unwrap_or_default();
     TimeDelta::from_std(fastest / 2).unwrap_or(SOAKING).clamp(TICK, SOAKING)
+}
+
+/// Before the first write: what must stand is put up, or, if the fleet has changed since the checks, taken away to check anew.
+///
+/// # Errors
+/// The name of the drill that acts just now.
+fn begin(
+    contract: &Contract,
+    stored: &Stored,
+    orders: &Orders,
+    world: &World,
+    next: &mut DrillStatus,
+    hold: &mut Option<(HoldReason, String)>,
+    now: Timestamp,
+) -> Result<Vec<Effect>, String> {
+    if let Some(changed) = changed(contract, world) {
+        next.message = format!("{changed} changed since the checks; checked anew");
+        if contract.copies().iter().all(|cluster| world.object(&stored.copy(cluster)) == Ok(None)) {
+            next.contract = None;
+        }
+        return Ok(stored.take_down(contract, world));
+    }
+    let effects = stored.put_up(contract, orders, world, hold)?;
+    if effects.is_empty() && hold.is_none() {
+        advance(next, Event::Ready, now);
+    }
+    Ok(effects)
 }
 
 /// An object that is not any more as the contract's baseline has it; asked before the first write, so whoever did it may.

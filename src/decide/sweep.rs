@@ -81,7 +81,18 @@ fn has_its_turn(contract: &Contract, target: &Target, swept: &Swept) -> bool {
             let routes = contract.uids.keys().filter(|target| target.kind == Kind::HTTPRoute);
             routes.into_iter().all(|route| swept.looked.contains(&route.cluster) && !swept.claimed.contains(route))
         }
-        _ => true,
+        Kind::Node
+        | Kind::ReplicaSet
+        | Kind::ConfigMap
+        | Kind::Event
+        | Kind::Namespace
+        | Kind::Pod
+        | Kind::Secret
+        | Kind::Lease
+        | Kind::Region
+        | Kind::EvacuationPlan
+        | Kind::Drill
+        | Kind::TrafficRoute => true,
     }
 }
 

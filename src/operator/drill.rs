@@ -1,7 +1,9 @@
 //! One activation of a drill: needs, observe, decide, commit, perform.
 
 use super::{Error, Key, Operator};
-use crate::api::{ClusterRef, ContractRef, Control, Drill, DrillStatus, FINALIZER, Finding, Mode, Phase, Verdict};
+use crate::api::{
+    ClusterRef, ContractRef, Control, Drill, DrillStatus, FINALIZER, Finding, Hold, HoldReason, Mode, Phase, Verdict,
+};
 use crate::cluster::{Body, CallError, Category};
 use crate::decide::{
     self, Application, Contract, Effect, Event, Orders, RegionFacts, RouteFacts, Stored, accept, conditions, decide,
@@ -26,6 +28,8 @@ const READ: Duration = Duration::from_secs(3);
 const SOON: TimeDelta = TimeDelta::milliseconds(200);
 /// How long nothing of what a new drill names is said to be missing: regions are looked at within a second or two of being seen.
 const FRESH: TimeDelta = TimeDelta::seconds(6);
+/// From when on an ordinary wait, for pods or for users to follow, is worth an event.
+const LONG: TimeDelta = TimeDelta::seconds(60);
 /// How soon a new drill is looked at again then, and one of which every write was refused.
 const AGAIN: TimeDelta = TimeDelta::seconds(1);
 
@@ -123,7 +127,7 @@ impl Run<'_> {
                 self.operator.telemetry.finished(self.drill, &next);
             }
         }
-        if let Some(hold) = next.hold.as_ref().filter(|hold| before.hold.as_ref().map(|hold| hold.reason) != Some(hold.reason)) {
+        if let Some(hold) = next.hold.as_ref().filter(|hold| is_news(hold, before, &next)) {
             tracing::info!(drill = self.seen.name(), region = self.drill.spec.region, reason = ?hold.reason, message = hold.message, "hold");
             self.operator.tell(Kind::Drill, &after, true, &format!("Hold{:?}", hold.reason), &hold.message).await;
         }
@@ -437,6 +441,23 @@ impl Operator {
             known.insert(reference.hash.clone(), Arc::clone(&contract));
         }
         Ok(contract)
+    }
+}
+
+/// Whether people are to be told of a hold now: at once of what somebody must act on, of an ordinary wait when it becomes long.
+fn is_news(hold: &Hold, before: &DrillStatus, next: &DrillStatus) -> bool {
+    match hold.reason {
+        HoldReason::NotConfirmed | HoldReason::CapacityNotReady => {
+            let long = |status: &DrillStatus| status.times.looked.is_some_and(|looked| looked - hold.since >= LONG);
+            long(next) && !long(before)
+        }
+        HoldReason::Paused
+        | HoldReason::Gate
+        | HoldReason::RegionBlind
+        | HoldReason::Contention
+        | HoldReason::WriteRefused
+        | HoldReason::Unreachable
+        | HoldReason::ContractLost => before.hold.as_ref().is_none_or(|before| before.reason != hold.reason),
     }
 }
 

@@ -12,7 +12,9 @@ fn a_drill_under_traffic_loses_no_request_and_restores_every_object_and_its_owne
         let before = stage.snapshot().await;
         let mark = stage.mark();
         let begun = Instant::now();
-        stage.drill("the-drill", "shop", "eu-west").await;
+        let pace = json!({"firstPercent": 10, "growthPercent": 300, "maxStepPercent": 50, "hold": "0s"});
+        stage.apply(&plan("stepwise", &json!({"pace": {"evacuate": pace, "failback": pace}}))).await;
+        stage.drill("the-drill", "stepwise", "eu-west").await;
         stage.until("the-drill", 300, |status| status["phase"] == "Evacuated" && status["times"]["healthy"].is_string()).await;
         let quiet = load.snapshot();
         more(&load, 1000).await;

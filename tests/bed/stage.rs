@@ -448,7 +448,7 @@ pub fn moved(status: &Value) -> u64 {
 /// A plan over the whole shop, with holds at zero and short windows, so that what is measured is firedrill and not waiting.
 pub fn plan(name: &str, with: &Value) -> Value {
     let errors = r#"(sum(rate(traefik_service_requests_total{code=~"5.."}[3s])) or vector(0)) / sum(rate(traefik_service_requests_total[3s]))"#;
-    let pace = json!({"firstPercent": 10, "growthPercent": 300, "maxStepPercent": 50, "hold": "0s"});
+    let pace = json!({"firstPercent": 20, "growthPercent": 400, "maxStepPercent": 80, "hold": "0s"});
     let mut spec = json!({
         "regions": REGIONS, "namespaces": ["shop"], "cordon": "Nodes", "soak": "10s", "deadline": "10m",
         "objectives": {"timeToHealthy": "5m", "stableFor": "3s"},

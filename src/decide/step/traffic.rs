@@ -163,8 +163,8 @@ fn drive(step: &Step, level: Level, mut stride: Stride, view: &View<'_>) -> Stri
 /// A region that cannot be seen and that writing a level would raise: a survivor outwards, the leaving region backwards.
 fn unseen<'a>(level: Level, view: &View<'a>) -> Option<(&'a RegionName, Blind)> {
     let outwards = level.moved_percent > level.from_percent;
-    let raised = view.contract.regions.iter().filter(|(region, _)| (**region != view.contract.leaving) == outwards);
-    raised.filter_map(|(region, uid)| Some((region, view.world.blind(uid)?))).next()
+    let mut raised = view.contract.regions.iter().filter(|(region, _)| (**region != view.contract.leaving) == outwards);
+    raised.find_map(|(region, uid)| Some((region, view.world.blind(uid)?)))
 }
 
 /// The last level of the way back: the baseline to the byte, claims and ownership given back.
