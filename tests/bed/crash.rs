@@ -1,4 +1,4 @@
-use crate::stage::{Mark, Stage, more, on_stage};
+use crate::stage::{Mark, Stage, more, on_stage, since};
 use std::time::Duration;
 use testbed::{AuditEvent, until};
 
@@ -75,7 +75,7 @@ fn a_leader_stopped_beyond_its_lease_with_a_request_under_way_changes_no_settled
         let landed = until("the write under way lands", Duration::from_secs(150), || async {
             let patches =
                 |event: &AuditEvent| event.verb == "patch" && event.object_ref.as_ref().is_some_and(|o| o.namespace == "shop");
-            let landed: Vec<_> = stage.since(&mark, east).into_iter().filter(patches).collect();
+            let landed: Vec<_> = since(&mark, east).into_iter().filter(patches).collect();
             if landed.is_empty() { Err("not yet".to_owned()) } else { Ok(landed) }
         })
         .await
@@ -89,7 +89,7 @@ fn a_leader_stopped_beyond_its_lease_with_a_request_under_way_changes_no_settled
             let foreign = |event: &AuditEvent| {
                 event.object_ref.as_ref().is_some_and(|object| object.namespace == "shop" || object.resource == "nodes")
             };
-            let late: Vec<_> = stage.since(&mark, cluster).into_iter().filter(AuditEvent::wrote).filter(foreign).collect();
+            let late: Vec<_> = since(&mark, cluster).into_iter().filter(AuditEvent::wrote).filter(foreign).collect();
             assert!(late.is_empty(), "the former leader wrote to a settled object: {late:?}");
         }
         stage.assert_restored(&before).await;

@@ -1,4 +1,4 @@
-use crate::stage::{HELMS, condition, more, moved, on_stage, plan};
+use crate::stage::{HELMS, condition, more, moved, on_stage, plan, since};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ fn a_drill_under_traffic_loses_no_request_and_restores_every_object_and_its_owne
         eprintln!("the drill took {:?}, operator {}, times {}", begun.elapsed(), operator.peak_memory(), status["times"]);
         let mut calls: BTreeMap<(String, String), u32> = BTreeMap::new();
         for cluster in stage.bed.regions().iter().chain([stage.hub()]) {
-            for event in stage.since(&mark, cluster) {
+            for event in since(&mark, cluster) {
                 let resource = event.object_ref.map(|object| object.resource).unwrap_or_default();
                 *calls.entry((event.verb, resource)).or_default() += 1;
             }
@@ -65,7 +65,7 @@ fn a_red_gate_in_mid_shift_puts_the_weights_back_at_once_and_is_named() {
         stage.drill("red", "red", "eu-west").await;
         stage.until("red", 300, |status| moved(status) >= 10).await;
         stage.bed.backend("us-east").unwrap().fail("/", 503, 0.5);
-        let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let encoded = query.bytes().fold(String::new(), |text, byte| format!("{text}%{byte:02X}"));
         let url = format!("{}/api/v1/query?query={encoded}", stage.bed.prometheus().unwrap());
         until("the gate is red", Duration::from_secs(30), || async {
             let (_, body) = testbed::http_get(&url).await?;
@@ -89,7 +89,7 @@ fn a_red_gate_in_mid_shift_puts_the_weights_back_at_once_and_is_named() {
                 patch.iter().filter(|operation| operation["path"].as_str().is_some_and(|path| path.ends_with("/weight")));
             (weights.count() > 0).then(|| event.stage_timestamp.parse::<chrono::DateTime<chrono::Utc>>().unwrap())
         };
-        let late = stage.since(&mark, stage.hub()).iter().filter(|event| event.wrote()).filter_map(weight).max();
+        let late = since(&mark, stage.hub()).iter().filter(|event| event.wrote()).filter_map(weight).max();
         let took = late.map_or(chrono::TimeDelta::zero(), |late| late - chrono::DateTime::<chrono::Utc>::from(turned));
         eprintln!("the weights were back {} ms after the gate turned red", took.num_milliseconds());
         assert!(took <= chrono::TimeDelta::seconds(3), "the weights went back only {took} after the gate turned red");
@@ -114,7 +114,7 @@ fn a_person_pauses_a_drill_and_leads_it_back_and_no_other_starts_meanwhile() {
         assert!(status["verdict"].is_null() && status["contract"].is_null(), "{status:#}");
         assert_eq!(condition(&status, "Succeeded")["reason"], "Checked");
         for region in stage.bed.regions() {
-            let wrote: Vec<_> = stage.since(&mark, region).into_iter().filter(testbed::AuditEvent::wrote).collect();
+            let wrote: Vec<_> = since(&mark, region).into_iter().filter(testbed::AuditEvent::wrote).collect();
             assert!(wrote.is_empty(), "a Check wrote in {}: {wrote:?}", region.name());
         }
         stage.drill("led", "manual", "us-east").await;

@@ -195,13 +195,13 @@ async fn answers(stage: &Stage, tries: &[Try]) -> Vec<Option<String>> {
     let (made, refused) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let refusals: Vec<&str> = refused.split("\nThe ").flat_map(|text| text.split("\nError from server")).collect();
     let mut answers = Vec::new();
-    for number in 0..tries.len() {
+    for (number, one) in tries.iter().enumerate() {
         if made.contains(&format!("/try-{number} created")) {
             answers.push(None);
             continue;
         }
         let own = refusals.iter().find(|text| text.contains(&format!("\"try-{number}\"")));
-        answers.push(Some((*own.unwrap_or_else(|| panic!("no answer about {}: {refused}", tries[number].what))).to_owned()));
+        answers.push(Some((*own.unwrap_or_else(|| panic!("no answer about {}: {refused}", one.what))).to_owned()));
     }
     answers
 }

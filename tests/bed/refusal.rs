@@ -1,4 +1,4 @@
-use crate::stage::{NAMESPACE, condition, on_stage};
+use crate::stage::{NAMESPACE, condition, on_stage, since};
 use axum::extract::Query;
 use axum::http::StatusCode;
 use axum::routing::get;
@@ -200,7 +200,7 @@ fn a_drill_that_cannot_run_is_refused_by_name_and_nothing_is_written_to_any_regi
             );
         }
         for cluster in stage.bed.regions() {
-            let wrote: Vec<_> = stage.since(&mark, cluster).into_iter().filter(AuditEvent::wrote).collect();
+            let wrote: Vec<_> = since(&mark, cluster).into_iter().filter(AuditEvent::wrote).collect();
             assert!(wrote.is_empty(), "{}: {wrote:?}", cluster.name());
         }
         stage.assert_restored(&before).await;

@@ -131,12 +131,6 @@ impl Stage {
         Mark(clusters.map(|cluster| (cluster.name().to_owned(), cluster.audit_since(0).unwrap().1)).collect())
     }
 
-    /// The operator's requests in a cluster since a mark, by the API server's audit log.
-    pub fn since(&self, mark: &Mark, cluster: &Cluster) -> Vec<AuditEvent> {
-        let (events, _) = cluster.audit_since(mark.0[cluster.name()]).unwrap();
-        events.into_iter().filter(|event| event.user.username.ends_with(":firedrill")).collect()
-    }
-
     /// The operator's writes since a mark, in all clusters: of drills' status and of everything that is not its own.
     pub fn writes(&self, mark: &Mark) -> Vec<AuditEvent> {
         let clusters = self.bed.regions().iter().chain([self.hub()]);
@@ -144,7 +138,7 @@ impl Stage {
             let resource = event.object_ref.as_ref().map(|object| object.resource.as_str()).unwrap_or_default();
             event.wrote() && !matches!(resource, "leases" | "events" | "regions" | "evacuationplans" | "trafficroutes")
         };
-        clusters.flat_map(|cluster| self.since(mark, cluster)).filter(counts).collect()
+        clusters.flat_map(|cluster| since(mark, cluster)).filter(counts).collect()
     }
 
     /// Every object is as in the snapshot, and nothing of a drill is left.
@@ -420,6 +414,12 @@ fn routes() -> Value {
         })
     };
     list(&shop::ROUTES.iter().map(route).collect::<Vec<_>>())
+}
+
+/// The operator's requests in a cluster since a mark, by the API server's audit log.
+pub fn since(mark: &Mark, cluster: &Cluster) -> Vec<AuditEvent> {
+    let (events, _) = cluster.audit_since(mark.0[cluster.name()]).unwrap();
+    events.into_iter().filter(|event| event.user.username.ends_with(":firedrill")).collect()
 }
 
 /// Waits for so many more requests.

@@ -288,7 +288,7 @@ fn a_dead_claim_that_came_back_without_its_label_is_removed_and_no_value_with_it
             let name = object["metadata"]["name"].as_str().unwrap();
             let claim = object["metadata"]["annotations"]["firedrill.dev/claim"].clone();
             east.edit("Deployment", "shop", name, |object| {
-                object["metadata"]["annotations"] = json!({"firedrill.dev/claim": claim})
+                object["metadata"]["annotations"] = json!({"firedrill.dev/claim": claim});
             })
             .unwrap();
         }
@@ -308,7 +308,7 @@ fn everything_may_be_performed_twice() {
     test(async {
         let world = World::new(9).await;
         let fates = Fates::new(|call| {
-            let end = if !matches!(call.verb, "get" | "list" | "watch") { End::Twice } else { End::Deliver };
+            let end = if matches!(call.verb, "get" | "list" | "watch") { End::Deliver } else { End::Twice };
             Fate { before: Duration::from_millis(1), after: Duration::from_millis(1), end }
         });
         let instance = world.fleet.operator("a", &fates);
