@@ -1,4 +1,5 @@
 use super::contract::{Contract, Step, Work};
+use super::decision::{Decision, Effect, Orders};
 use super::gate::{elapsed, judge};
 use super::phase::{Event, transition};
 use super::step::{Stride, View, stride};
@@ -9,9 +10,9 @@ use crate::api::{
     Basis, Contention, ContractRef, Control, Direction, DrillStatus, Failback, Finding, Hold, HoldReason, Intent, Phase, Return,
     StepState, StepStatus, Verdict, Why,
 };
-use crate::claim::{self, Change, Conflict, Write};
+use crate::claim::{self, Change, Conflict};
 use crate::dialect::size;
-use crate::terms::{ClusterUid, Json, Kind, Target, Term, Timestamp, Version};
+use crate::terms::{ClusterUid, Json, Kind, Target, Term, Timestamp};
 use crate::world::{List, Needs, World};
 use chrono::TimeDelta;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,45 +30,6 @@ const LOOKED: TimeDelta = TimeDelta::seconds(5);
 const WAY_BACK: TimeDelta = TimeDelta::minutes(15);
 /// How many writes may be under way at the most: what the status can keep as intents.
 const AT_ONCE: usize = 512;
-
-/// What people and the API server say about a drill, beside its status.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Orders {
-    /// What a person wants.
-    pub control: Control,
-    /// The object is being deleted.
-    pub deleted: bool,
-    /// The finalizer is on it.
-    pub finalizer: bool,
-    /// The spec's generation.
-    pub generation: i64,
-}
-
-/// Effects of one decision are independent of each other: any order, any subset, at most one write per object.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// A guarded write to an object that is not ours.
-    Write(Write),
-    /// An own object is made.
-    Create(Target, Json),
-    /// An own object is replaced, guarded by the resourceVersion in it.
-    Replace(Target, Json),
-    /// An own object is deleted, guarded by its uid.
-    Delete(Target, Version),
-    /// The drill's finalizer is put on (true) or taken off.
-    Finalizer(bool),
-}
-
-/// The whole answer: commit `progress`, then perform `effects` in any order, then sleep until `wake` or a change.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Decision {
-    /// What is stored.
-    pub progress: DrillStatus,
-    /// What is done then.
-    pub effects: Vec<Effect>,
-    /// When to look again at the latest; `None` if nothing is left to do.
-    pub wake: Option<Timestamp>,
-}
 
 /// What the next decision about an acting drill has to look at.
 #[must_use]

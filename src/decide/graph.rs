@@ -1,6 +1,6 @@
 //! The steps of a contract: what each will write, and in which order they go out and come back.
 
-use super::accept::Parsed;
+use super::application::Parsed;
 use super::contract::{Contract, Replicas, Route, Size, Step, Traffic, Work};
 use crate::api::{Cordon, Finding, PaceStep};
 use crate::check::capacity::{self, Site};

@@ -4,7 +4,9 @@
 //! [`seal`] do the same for a drill that applies to be run.
 
 mod accept;
+mod application;
 mod contract;
+mod decision;
 mod drill;
 mod gate;
 mod graph;
@@ -15,9 +17,11 @@ mod sweep;
 mod verdict;
 mod words;
 
-pub use accept::{Application, RegionFacts, RouteFacts, accept, first_writes, more, needs_accept, seal};
+pub use accept::{accept, first_writes, more, needs_accept, seal};
+pub use application::{Application, RegionFacts, RouteFacts};
 pub use contract::{Confirmation, Contract, ContractError, Limits, Replicas, Route, Size, Step, Traffic, Work, hash};
-pub use drill::{Decision, Effect, Orders, decide, needs, refuse, unusable};
+pub use decision::{Decision, Effect, Orders};
+pub use drill::{decide, needs, refuse, unusable};
 pub use gate::{Colour, colour};
 pub use phase::{Event, IllegalTransition, transition};
 pub use stored::Stored;

@@ -1,5 +1,5 @@
 use super::contract::Contract;
-use super::drill::{Effect, Orders};
+use super::decision::{Effect, Orders};
 use super::words::place;
 use crate::api::{ContractRef, HoldReason};
 use crate::claim;
