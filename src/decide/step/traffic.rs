@@ -20,6 +20,26 @@ enum Agreement {
     No(String),
 }
 
+/// Why a level is not left.
+enum Disagreement {
+    /// What was written needs its time to be seen.
+    Yet(String),
+    /// Users do not follow.
+    No(String),
+}
+
+impl Disagreement {
+    fn told(self, mut stride: Stride) -> Stride {
+        match self {
+            Self::Yet(message) => {
+                stride.status.message = message;
+                stride
+            }
+            Self::No(message) => stride.wait(HoldReason::NotConfirmed, message),
+        }
+    }
+}
+
 pub(super) fn stride(step: &Step, traffic: &Traffic, before: &StepStatus, view: &View<'_>) -> Stride {
     let mut stride = Stride::new(before, view.direction);
     let start = Level { moved_percent: 0, from_percent: 0, green_percent: 0, standing: None, confirmed: None, basis: None };
@@ -56,10 +76,10 @@ fn out(step: &Step, traffic: &Traffic, mut level: Level, mut stride: Stride, vie
             level.confirmed.get_or_insert(view.now);
             basis
         }
-        Err(message) => {
+        Err(disagreement) => {
             level.confirmed = None;
             stride.status.level = Some(level);
-            return stride.wait(HoldReason::NotConfirmed, message);
+            return disagreement.told(stride);
         }
     };
     stride.status.level = Some(level);
@@ -104,8 +124,8 @@ fn back(step: &Step, traffic: &Traffic, mut level: Level, mut stride: Stride, vi
             }
             let standing = *level.standing.get_or_insert(view.now);
             stride.status.level = Some(level);
-            if let Err(message) = agreement(traffic, level, standing, view) {
-                return stride.wait(HoldReason::NotConfirmed, message);
+            if let Err(disagreement) = agreement(traffic, level, standing, view) {
+                return disagreement.told(stride);
             }
             if let Some((reason, message)) = view.signal.hold.clone() {
                 return stride.wait(reason, message);
@@ -208,25 +228,26 @@ fn agreement(
     level: Level,
     standing: crate::terms::Timestamp,
     view: &View<'_>,
-) -> Result<(Basis, Option<u64>), String> {
+) -> Result<(Basis, Option<u64>), Disagreement> {
     let mut basis = Basis::Observed;
     let mut fewest: Option<u64> = None;
     for route in &traffic.routes {
+        let window = route.confirm.as_ref().map_or(Duration::ZERO, |confirm| confirm.window);
+        // At the baseline nothing has been written that could take its time.
+        let within = |time: Duration| level.moved_percent > 0 && elapsed(standing, view.now) < time;
+        let yet = |what: &str| {
+            let label = route.target.label();
+            Err(Disagreement::Yet(format!("{} % moved; {what} of {label} is not over yet", level.moved_percent)))
+        };
         let requests = match observe(route, level.moved_percent, view) {
-            // Requests of before the write would agree with a small step too.
-            Agreement::Yes(_) if level.moved_percent > 0 && elapsed(standing, view.now) < window(route) => {
-                return Err(format!("{}: its window of {} s is not over yet", route.target.label(), window(route).as_secs()));
-            }
+            // Requests of before the write would agree with a small step too, and disagree with a large one.
+            Agreement::Yes(_) if within(window) => return yet("the window"),
+            Agreement::No(_) if within(window + route.convergence) => return yet("the window and convergence"),
             Agreement::Yes(requests) => Some(requests),
-            Agreement::No(message) => return Err(message),
+            Agreement::No(message) => return Err(Disagreement::No(message)),
             Agreement::Assumed(requests) => {
-                let left = route.convergence.saturating_sub(elapsed(standing, view.now));
-                if !left.is_zero() && level.moved_percent > 0 {
-                    return Err(format!(
-                        "{}: its convergence of {} s is waited out",
-                        route.target.label(),
-                        route.convergence.as_secs()
-                    ));
+                if within(route.convergence) {
+                    return yet("the convergence");
                 }
                 basis = Basis::Assumed;
                 requests
@@ -238,10 +259,6 @@ fn agreement(
         };
     }
     Ok((basis, fewest))
-}
-
-fn window(route: &Route) -> Duration {
-    route.confirm.as_ref().map_or(Duration::ZERO, |confirm| confirm.window)
 }
 
 fn observe(route: &Route, moved: u32, view: &View<'_>) -> Agreement {
