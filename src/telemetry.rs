@@ -96,7 +96,7 @@ impl Telemetry {
         );
         registry.register(
             "api_request_duration_seconds",
-            help("Calls to API servers but watches; none takes longer than 5 s", "(verb, resource, outcome)"),
+            help("Calls to API servers but watches; each has a time-out of at most 5 s", "(verb, resource, outcome)"),
             all.calls.clone(),
         );
         registry.register(

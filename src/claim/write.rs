@@ -129,8 +129,8 @@ pub fn undo_claim(seen: &Object, claim: &Claim, term: Term) -> Result<Outcome, R
     bring(seen, &claim.on, &claim.by, term, &changes, &claim.taken)
 }
 
-/// Moves the version of `seen` (which may be a first write, that takes `taken` from others) by changing the claim's sequence number alone, so that a request still on its way can never
-/// land.
+/// Moves the version of `seen` by changing the claim's sequence number alone, so that a request still on its way can never land.
+/// It may be the first write, which takes `taken` from others.
 ///
 /// # Errors
 /// [`Refusal`] if another drill's claim is there.

@@ -1,18 +1,19 @@
 use super::contract::{Contract, Step, Work};
 use super::decision::{Decision, Effect, Orders};
 use super::gate::{elapsed, judge};
+use super::intent;
 use super::phase::{Event, transition};
 use super::step::{Stride, View, stride};
 use super::stored::Stored;
 use super::verdict;
 use super::words::{busy_with, cut, describe, named, place, summary, union};
 use crate::api::{
-    Basis, Contention, ContractRef, Control, Direction, DrillStatus, Failback, Finding, Hold, HoldReason, Intent, Phase, Return,
+    Basis, Contention, ContractRef, Control, Direction, DrillStatus, Failback, Finding, Hold, HoldReason, Phase, Return,
     StepState, StepStatus, Verdict, Why,
 };
 use crate::claim::{self, Change, Conflict};
 use crate::dialect::size;
-use crate::terms::{ClusterUid, Json, Kind, Target, Term, Timestamp};
+use crate::terms::{ClusterUid, Kind, Target, Term, Timestamp};
 use crate::world::{List, Needs, World};
 use chrono::TimeDelta;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,8 +29,6 @@ const LOOKED: TimeDelta = TimeDelta::seconds(5);
 /// How long the way back waits for a region that cannot be reached, beyond the deadline, before the rest becomes debts: long
 /// enough for a control plane's restart, short enough that nobody waits for a lost region.
 const WAY_BACK: TimeDelta = TimeDelta::minutes(15);
-/// How many writes may be under way at the most: what the status can keep as intents.
-const AT_ONCE: usize = 512;
 
 /// What the next decision about an acting drill has to look at.
 #[must_use]
@@ -37,6 +36,9 @@ pub fn needs(contract: &Contract, stored: &Stored, progress: &DrillStatus) -> Ne
     let mut needs = Needs::default();
     needs.objects.insert(Stored::lock(&stored.namespace, &contract.hub));
     needs.objects.extend(contract.copies().iter().map(|cluster| stored.copy(cluster)));
+    if progress.phase == Phase::Checking {
+        needs.lists.insert(Stored::drills(&contract.hub));
+    }
     for cluster in contract.regions.values() {
         needs.lists.extend(size::lists(cluster, &contract.namespaces, false));
         if progress.phase == Phase::Returning {
@@ -117,7 +119,7 @@ pub fn decide(
     watched(&mut next, now);
     next.term = term.0;
     next.debts.clear();
-    let unsettled = settle(&mut next, world);
+    let unsettled = intent::settle(&mut next, world);
     let (streaks, signal) = judge(contract, &progress.streaks, world, now);
     next.streaks = streaks;
     if signal.green() {
@@ -185,21 +187,12 @@ pub fn decide(
         next.conflicts = union(&next.conflicts, foreign.iter().map(describe));
         finish(contract, stored, world, &mut next, &mut effects, &mut hold, now);
     }
-    stamps(contract, &unsettled, &mut effects, world, term);
-    fit(&mut effects, next.open.len());
-    if let (Some((target, message)), None) = (refused(&effects, refusals), &hold) {
+    intent::stamps(contract, &unsettled, &mut effects, world, term);
+    intent::fit(&mut effects, next.open.len());
+    if let (Some((target, message)), None) = (intent::refused(&effects, refusals), &hold) {
         hold = Some((HoldReason::WriteRefused, format!("{} is not taken: {message}", place(contract, target))));
     }
-    next.open.extend(effects.iter().filter_map(|effect| match effect {
-        Effect::Write(write) => Some(Intent {
-            target: write.target.to_string(),
-            uid: write.version.uid.clone(),
-            resource_version: write.version.resource.clone(),
-        }),
-        Effect::Create(..) | Effect::Replace(..) | Effect::Delete(..) | Effect::Finalizer(_) => None,
-    }));
-    next.open.sort();
-    next.open.dedup_by(|one, two| one.target == two.target);
+    intent::keep(&mut next, &effects);
     next.hold = hold.map(|(reason, message)| {
         let since = progress.hold.as_ref().filter(|before| before.reason == reason).map_or(now, |before| before.since);
         Hold { reason, message: message.chars().take(1024).collect(), since }
@@ -210,40 +203,6 @@ pub fn decide(
     verdict::conditions(&mut next, orders.generation, now);
     let wake = (next.phase != Phase::Done).then(|| now + pause(contract, &next));
     Decision { progress: next, effects, wake }
-}
-
-/// Drops the intents that can never land any more; returns the targets of those that still may.
-fn settle(next: &mut DrillStatus, world: &World) -> BTreeSet<Target> {
-    let mut unsettled = BTreeSet::new();
-    next.open.retain(|intent| {
-        // One that does not parse may still land: it keeps the drill from its end.
-        let Ok(target) = serde_json::from_value::<Target>(Json::from(intent.target.clone())) else { return true };
-        let stands = match world.object(&target) {
-            Ok(None) => return false,
-            Ok(Some(object)) => object.uid() == intent.uid && object.resource_version() == intent.resource_version,
-            Err(_) => true,
-        };
-        if stands {
-            unsettled.insert(target);
-        }
-        stands
-    });
-    unsettled
-}
-
-/// Whoever's request may still be under way: the version is moved, by a write of this decision or by a stamp, so that it can
-/// never land.
-fn stamps(contract: &Contract, unsettled: &BTreeSet<Target>, effects: &mut Vec<Effect>, world: &World, term: Term) {
-    for target in unsettled {
-        if effects.iter().any(|effect| matches!(effect, Effect::Write(write) if write.target == *target)) {
-            continue;
-        }
-        if let Ok(Some(object)) = world.object(target)
-            && let Ok(write) = claim::stamp(object, target, &contract.drill, term, contract.taken_of(target))
-        {
-            effects.push(Effect::Write(write));
-        }
-    }
 }
 
 fn asked_back(
@@ -310,21 +269,6 @@ fn enter(next: &mut DrillStatus, phase: Phase, now: Timestamp) {
     }
 }
 
-/// Any subset of effects will do: what is left out is decided again by the next look, and the status stays within its bounds.
-/// Users first.
-fn fit(effects: &mut Vec<Effect>, open: usize) {
-    effects.sort_by_key(|effect| !matches!(effect, Effect::Write(write) if write.target.kind == Kind::HTTPRoute));
-    effects.truncate(AT_ONCE.saturating_sub(open));
-}
-
-/// A write that an API server did not take when it was tried last, and what it said.
-fn refused<'a>(effects: &'a [Effect], refusals: &'a BTreeMap<Target, String>) -> Option<(&'a Target, &'a String)> {
-    effects.iter().find_map(|effect| match effect {
-        Effect::Write(write) => refusals.get(&write.target).map(|message| (&write.target, message)),
-        Effect::Create(..) | Effect::Replace(..) | Effect::Delete(..) | Effect::Finalizer(_) => None,
-    })
-}
-
 /// What stood unwatched was not observed: the counts that need an unbroken watch begin anew.
 fn watched(next: &mut DrillStatus, now: Timestamp) {
     if next.times.looked.is_some_and(|last| now - last > UNWATCHED) {
@@ -367,8 +311,13 @@ fn begin(
     now: Timestamp,
 ) -> Result<Vec<Effect>, String> {
     if let Some(changed) = changed(contract, world) {
-        next.message = format!("{changed} changed since the checks; checked anew");
-        if contract.copies().iter().all(|cluster| world.object(&stored.copy(cluster)) == Ok(None)) {
+        let copies: Vec<Target> = contract.copies().iter().map(|cluster| stored.copy(cluster)).collect();
+        if let Some((copy, blind)) = copies.iter().find_map(|copy| Some((copy, world.object(copy).err()?))) {
+            let message =
+                format!("{changed} changed since the checks; the contract's copy in {}: {blind}", place(contract, copy));
+            *hold = Some((HoldReason::RegionBlind, message));
+        } else if copies.iter().all(|copy| world.object(copy) == Ok(None)) {
+            next.message = format!("{changed} changed since the checks; checked anew");
             next.contract = None;
         }
         return Ok(stored.take_down(contract, world));
@@ -483,7 +432,7 @@ fn measure(contract: &Contract, next: &mut DrillStatus, strides: &[Stride], now:
     }
 }
 
-/// The end of the way back: dead copies of claims, copies of the contract, the lock; then it is over.
+/// The end of the way back: dead copies of claims, copies of the contract; then it is over.
 fn finish(
     contract: &Contract,
     stored: &Stored,
@@ -493,7 +442,15 @@ fn finish(
     hold: &mut Option<(HoldReason, String)>,
     now: Timestamp,
 ) {
-    let back = next.times.evacuating.is_none() || all(next, contract, Direction::Back);
+    if next.times.evacuating.is_none() {
+        // Nothing foreign was written. A copy of the contract that cannot be seen now falls to the sweep.
+        effects.extend(stored.take_down(contract, world));
+        if effects.is_empty() {
+            over(contract, next, now);
+        }
+        return;
+    }
+    let back = all(next, contract, Direction::Back);
     let late = next.times.blind.is_some_and(|since| now >= since + WAY_BACK) && now >= contract.limits.ends();
     let blind: BTreeSet<ClusterUid> = contract.regions.values().filter(|uid| world.blind(uid).is_some()).cloned().collect();
     let given_up = late && !blind.is_empty() && effects.is_empty();
@@ -524,7 +481,7 @@ fn finish(
                     namespace: list.namespace.clone(),
                     name: object.name().into(),
                 };
-                if let Ok(Some(write)) = claim::strip(object, &target) {
+                if let Ok(Some(write)) = claim::strip_dead(object, &target) {
                     effects.push(Effect::Write(write));
                 }
             }
@@ -539,7 +496,7 @@ fn finish(
         *hold = Some((HoldReason::Unreachable, debts.first().cloned().unwrap_or_default()));
         return;
     }
-    if !effects.is_empty() || next.open.iter().any(|intent| !lost(intent, &blind)) {
+    if !effects.is_empty() || next.open.iter().any(|intent| !intent::lost(intent, &blind)) {
         return;
     }
     // A claim speaks only while its contract exists: where something is still owed, the copies stay.
@@ -549,13 +506,13 @@ fn finish(
     if effects.is_empty() && hold.is_none() {
         next.debts = debts.into_iter().take(128).collect();
         next.open.clear();
-        let (verdict, reasons) = verdict::verdict(contract, next);
-        next.verdict = Some(verdict);
-        next.reasons = reasons;
-        advance(next, Event::AllBack, now);
+        over(contract, next, now);
     }
 }
 
-fn lost(intent: &Intent, blind: &BTreeSet<ClusterUid>) -> bool {
-    blind.iter().any(|cluster| intent.target.starts_with(&format!("{cluster}/")))
+fn over(contract: &Contract, next: &mut DrillStatus, now: Timestamp) {
+    let (verdict, reasons) = verdict::verdict(contract, next);
+    next.verdict = Some(verdict);
+    next.reasons = reasons;
+    advance(next, Event::AllBack, now);
 }

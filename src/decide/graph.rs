@@ -3,8 +3,8 @@
 use super::application::Parsed;
 use super::contract::{Contract, Replicas, Route, Size, Step, Traffic, Work};
 use crate::api::{Cordon, Finding, PaceStep};
+use crate::check::blocker;
 use crate::check::capacity::{self, Site};
-use crate::check::{blocker, warning};
 use crate::terms::{Kind, Object, RegionName, Target};
 use crate::world::{List, World};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,20 +40,14 @@ pub(super) fn headroom(
             // The leaving region keeps what it has: its own floor is held, so that the way back is instant.
             let out = *region == parsed.leaving;
             let want = if out { workload.replicas } else { capacity::want(workload.replicas, from, part, whole, margin) };
-            // What was not Ready before the drill is not waited for on the way back.
-            let base = if out { workload.replicas.min(workload.ready) } else { workload.replicas };
-            if base < workload.replicas {
+            // The way back waits for every pod that was there, so it must have been Ready.
+            if out && workload.ready < workload.replicas {
                 let label = workload.target.label();
-                let message = format!("{label} in {region} has {base} of {} pods Ready", workload.replicas);
-                findings.push(warning(
-                    "Capacity",
-                    region.as_str(),
-                    &label,
-                    message,
-                    "See why; the way back will not wait for them.",
-                ));
+                let message = format!("{label} in {region} has {} of {} pods Ready", workload.ready, workload.replicas);
+                let remedy = "Mend it, scale it to what runs, or leave its namespace out of the plan.";
+                findings.push(blocker("Capacity", region.as_str(), &label, message, remedy));
             }
-            counts.push(Replicas { target: workload.target.clone(), base, want });
+            counts.push(Replicas { target: workload.target.clone(), base: workload.replicas, want });
             let (target, spot, was) = workload.size();
             if want > was.unwrap_or(1) && want > 0 {
                 sizes.push(Size { region: region.clone(), target, spot, was, to: want });

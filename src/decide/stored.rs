@@ -1,12 +1,11 @@
 use super::contract::Contract;
 use super::decision::{Effect, Orders};
 use super::words::place;
-use crate::api::{ContractRef, HoldReason};
+use crate::api::{ContractRef, HoldReason, Phase};
 use crate::claim;
 use crate::terms::{ClusterUid, Json, Kind, Object, Target, Version};
-use crate::world::World;
+use crate::world::{Blind, List, World};
 use serde_json::json;
-use std::collections::BTreeMap;
 
 /// Where a contract is stored, and the lock beside it: what must stand before anything foreign is written, and is taken away
 /// after the last undo.
@@ -16,8 +15,6 @@ pub struct Stored {
     pub namespace: String,
     /// The `ConfigMap`'s name.
     pub name: String,
-    /// Drills that are not over, by uid, with their names: a lock held by any other is free.
-    pub acting: BTreeMap<String, String>,
 }
 
 impl Stored {
@@ -25,6 +22,11 @@ impl Stored {
     #[must_use]
     pub fn lock(namespace: &str, hub: &ClusterUid) -> Target {
         own(hub, Kind::Lease, namespace, "firedrill-drill")
+    }
+
+    /// All drills: a lock held by none that acts is free.
+    pub(super) fn drills(hub: &ClusterUid) -> List {
+        List { cluster: hub.clone(), kind: Kind::Drill, namespace: None }
     }
 
     /// What takes the lock away from a drill, if it has it.
@@ -74,9 +76,10 @@ impl Stored {
             Ok(None) => effects.push(Effect::Create(lock, self.lease(uid))),
             Ok(Some(lease)) => match lease.text("/spec/holderIdentity") {
                 holder if holder == uid => {}
-                holder => match self.acting.get(holder) {
-                    None => effects.push(Effect::Replace(lock, held_by(lease, Some(uid)))),
-                    Some(name) => return Err(name.clone()),
+                holder => match acting(contract, world, holder) {
+                    Err(blind) => *hold = Some((HoldReason::Unreachable, format!("the drill that has the lock {blind}"))),
+                    Ok(None) => effects.push(Effect::Replace(lock, held_by(lease, Some(uid)))),
+                    Ok(Some(name)) => return Err(name),
                 },
             },
         }
@@ -117,6 +120,15 @@ impl Stored {
     }
 }
 
+/// The name of the drill with this uid, if there is one that is not over: by a list of this look, since a watch may not show one
+/// that another instance has just begun.
+fn acting(contract: &Contract, world: &World, uid: &str) -> Result<Option<String>, Blind> {
+    let over = format!("{:?}", Phase::Done);
+    let drills = world.list(&Stored::drills(&contract.hub))?;
+    let holder = drills.iter().find(|drill| drill.uid() == uid && drill.text("/status/phase") != over);
+    Ok(holder.map(|drill| drill.name().to_owned()))
+}
+
 fn own(cluster: &ClusterUid, kind: Kind, namespace: &str, name: &str) -> Target {
     Target { cluster: cluster.clone(), kind, namespace: Some(namespace.to_owned()), name: name.to_owned() }
 }
@@ -138,5 +150,34 @@ impl ContractRef {
     pub fn new(uid: &str, hash: &str) -> Self {
         let short = |text: &str| text.chars().filter(char::is_ascii_alphanumeric).take(10).collect::<String>();
         Self { hash: hash.to_owned(), config_map: format!("firedrill-{}-{}", short(uid), short(hash)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Control;
+    use crate::world::Seen;
+
+    #[test]
+    fn the_lock_is_taken_from_a_drill_only_if_a_list_shows_that_it_is_over() {
+        let contract: Contract = serde_json::from_str(include_str!("contract.golden.json")).unwrap();
+        let stored = Stored { namespace: "firedrill".into(), name: "contract".into() };
+        let orders = Orders { control: Control::Run, deleted: false, finalizer: true, generation: 1 };
+        let tried = |drills: Result<Vec<Object>, Blind>| {
+            let (lock, at) = (Stored::lock("firedrill", &contract.hub), contract.limits.declared);
+            let lease = Object::new(json!({"metadata": {"name": "firedrill-drill"}, "spec": {"holderIdentity": "other"}}));
+            let mut world = World::default();
+            world.objects.insert(lock, Seen { at, what: Ok(Some(lease)) });
+            world.lists.insert(Stored::drills(&contract.hub), Seen { at, what: drills });
+            let mut hold = None;
+            let effects = stored.put_up(&contract, &orders, &world, &mut hold);
+            (effects.map(|effects| effects.len()), hold.map(|(reason, _)| reason))
+        };
+        let drill = |phase: &str| Object::new(json!({"metadata": {"name": "first", "uid": "other"}, "status": {"phase": phase}}));
+        assert_eq!(tried(Ok(vec![drill("Evacuating")])), (Err("first".to_owned()), None));
+        assert_eq!(tried(Ok(vec![drill("Done")])), (Ok(1), None));
+        assert_eq!(tried(Ok(Vec::new())), (Ok(1), None), "it was removed");
+        assert_eq!(tried(Err(Blind::TimedOut)), (Ok(0), Some(HoldReason::Unreachable)));
     }
 }

@@ -1,9 +1,13 @@
 use super::contract::Contract;
 use super::step::carries;
 use crate::claim::{self, Claim, LABEL, Read, Refusal, Write};
-use crate::terms::{ClusterUid, Kind, Object, Target, Term};
+use crate::terms::{ClusterUid, Kind, Object, Target, Term, Timestamp};
 use crate::world::World;
+use chrono::TimeDelta;
 use std::collections::BTreeSet;
+
+/// How old a copy of a contract must be that nobody needs any more before it is deleted: many times the longest time-out.
+const FORGOTTEN: TimeDelta = TimeDelta::minutes(10);
 
 /// The contracts that are open in a cluster: a claim speaks only through one of them.
 #[derive(Clone, Debug, Default)]
@@ -65,9 +69,28 @@ pub fn sweep(
                 Ok(None)
             }
         }
-        Read::Nothing | Read::Copied(_) | Read::Broken(_) => claim::strip(object, target),
+        Read::Nothing | Read::Copied(_) | Read::Broken(_) => claim::strip_dead(object, target),
         Read::Format(format) => Err(Refusal::Format(format)),
     }
+}
+
+/// Whether a contract's copy is still needed: its drill acts, something that was `seen` in its cluster or on the hub may be its
+/// claim, or it is so young that a write of its drill may be under way, which would leave a claim without it.
+#[must_use]
+pub fn is_needed<'a>(
+    copy: &Object,
+    acting: &BTreeSet<String>,
+    mut seen: impl Iterator<Item = &'a (Target, Object)>,
+    now: Timestamp,
+) -> bool {
+    let Some(owner) = copy.label(LABEL) else { return true };
+    let young = copy.created().is_none_or(|created| now - created < FORGOTTEN);
+    let may_be_its = |(target, object): &(Target, Object)| match claim::read(object, target) {
+        Read::Claim(claim) | Read::Copied(claim) => claim.by.uid == owner,
+        Read::Nothing => object.label(LABEL) == Some(owner),
+        Read::Broken(_) | Read::Format(_) => true,
+    };
+    young || acting.contains(owner) || seen.any(may_be_its)
 }
 
 /// Whether what must go back before this is back.
@@ -137,6 +160,14 @@ mod tests {
         assert!(!swept(&[Some(&unread)]), "its contract is there and cannot be read");
         let acts = Swept { acting: ["over".to_owned()].into(), ..Swept::default() };
         assert_eq!(sweep(&claimed, &target, &acts, &[Some(&seen)], Term(1)).unwrap(), None, "its drill acts");
+        let created = "2026-12-08T10:00:00Z";
+        let metadata = json!({"name": "copy", "creationTimestamp": created, "labels": {LABEL: "over"}});
+        let copy = Object::new(json!({"metadata": metadata}));
+        let now: Timestamp = "2026-12-08T10:11:00Z".parse().unwrap();
+        let needed = |seen: &[(Target, Object)], now| is_needed(&copy, &nobody.acting, seen.iter(), now);
+        assert!(needed(&[(target.clone(), claimed.clone())], now), "its claim is there");
+        assert!(!needed(&[], now));
+        assert!(needed(&[], now - TimeDelta::minutes(5)), "too young");
         let newer = object(&claim.to_string().replace("\"format\":1", "\"format\":2"));
         assert_eq!(sweep(&newer, &target, &nobody, &[Some(&seen)], Term(1)), Err(Refusal::Format(2)));
     }

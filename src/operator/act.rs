@@ -4,7 +4,7 @@ use super::{Error, Operator};
 use crate::claim::Write;
 use crate::cluster::{Body, CallError, Category};
 use crate::decide::Effect;
-use crate::terms::{Json, Kind, Object, Target};
+use crate::terms::{Json, Kind, Object, Target, Version};
 use http::Method;
 use json_patch::{AddOperation, Patch, PatchOperation, ReplaceOperation};
 use jsonptr::PointerBuf;
@@ -55,11 +55,7 @@ impl Operator {
             Effect::Replace(target, body) => {
                 (target.clone(), self.send(target, Method::PUT, &target.path(), Body::Json(body.clone())).await.map(drop))
             }
-            Effect::Delete(target, version) => {
-                let body =
-                    Body::Json(json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": version.uid}}));
-                (target.clone(), self.send(target, Method::DELETE, &target.path(), body).await.map(drop))
-            }
+            Effect::Delete(target, version) => (target.clone(), self.delete(target, version).await),
             Effect::Finalizer(on) => {
                 let Ok(hub) = self.hub() else { return };
                 let target = Target { cluster: hub, kind: Kind::Drill, namespace: None, name: drill.name().to_owned() };
@@ -85,6 +81,12 @@ impl Operator {
                 tracing::warn!(drill = drill.name(), cluster = %target.cluster, object = target.label(), %error, "not written");
             }
         }
+    }
+
+    /// Deletes an own object, if it is still the one with this uid.
+    pub(super) async fn delete(&self, target: &Target, version: &Version) -> Result<(), CallError> {
+        let body = Body::Json(json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": version.uid}}));
+        self.send(target, Method::DELETE, &target.path(), body).await.map(drop)
     }
 
     /// Keeps why an API server does not take a write of an object, until it takes one. Losing it loses a message.

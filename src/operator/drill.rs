@@ -319,18 +319,7 @@ impl Run<'_> {
     }
 
     fn stored(&self, reference: &ContractRef) -> Stored {
-        Stored {
-            namespace: self.operator.settings.namespace.clone(),
-            name: reference.config_map.clone(),
-            acting: self
-                .operator
-                .store
-                .drills()
-                .into_iter()
-                .filter(|drill| drill.status.as_ref().is_none_or(|status| status.phase != Phase::Done))
-                .filter_map(|drill| Some((drill.metadata.uid?, drill.metadata.name?)))
-                .collect(),
-        }
+        Stored { namespace: self.operator.settings.namespace.clone(), name: reference.config_map.clone() }
     }
 
     /// The drill acts.

@@ -4,16 +4,14 @@
 use super::{Error, Operator};
 use crate::api::Phase;
 use crate::claim::{ANNOTATION, LABEL};
-use crate::cluster::{Api, Body, CallError, Category};
-use crate::decide::{self, Contract, Open, Swept};
+use crate::cluster::{Api, CallError, Category};
+use crate::decide::{self, Contract, Open, Swept, is_needed};
 use crate::dialect::size;
 use crate::observe::observe;
 use crate::terms::{ClusterUid, Kind, Object, Target, Term, Timestamp, Version, digest};
 use crate::world::{Needs, World};
 use chrono::TimeDelta;
 use futures::future::join_all;
-use http::Method;
-use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -21,9 +19,6 @@ use std::time::Duration;
 const EVERY: TimeDelta = TimeDelta::seconds(30);
 /// How long a list may take.
 const LIST: Duration = Duration::from_secs(5);
-/// How old a copy of a contract must be that nobody needs any more before it is deleted: by then no write of its drill is under
-/// way that would leave a claim without it.
-const FORGOTTEN: TimeDelta = TimeDelta::minutes(10);
 /// The kinds that firedrill claims, and the one that copies what a Deployment has.
 const CLAIMED: [Kind; 6] =
     [Kind::HTTPRoute, Kind::HorizontalPodAutoscaler, Kind::Deployment, Kind::ReplicaSet, Kind::StatefulSet, Kind::Node];
@@ -81,13 +76,8 @@ pub(super) async fn activate(operator: &Operator, term: Term) -> Result<Option<T
     for (cluster, copies) in &copies {
         let claimed = [*cluster, &hub].map(|cluster| suspects.get(cluster));
         let ([Some(here), Some(there)], Some(copies)) = (claimed, copies) else { continue };
-        let needed = |copy: &Object| {
-            let owner = copy.label(LABEL).unwrap_or_default();
-            let young = copy.created().is_none_or(|created| operator.seam.clock.now() - created < FORGOTTEN);
-            let by = |object: &Object| object.annotation(ANNOTATION).is_some_and(|text| text.contains(owner));
-            young || swept.acting.contains(owner) || here.iter().chain(*there).any(|(_, object)| by(object))
-        };
-        for copy in copies.iter().filter(|copy| !needed(copy)) {
+        let now = operator.seam.clock.now();
+        for copy in copies.iter().filter(|copy| !is_needed(copy, &swept.acting, here.iter().chain(*there), now)) {
             forget(operator, cluster, copy).await;
         }
     }
@@ -170,10 +160,8 @@ async fn take_back(operator: &Operator, target: &Target, write: Result<Option<cr
 async fn forget(operator: &Operator, cluster: &ClusterUid, copy: &Object) {
     let namespace = Some(operator.settings.namespace.clone());
     let target = Target { cluster: cluster.clone(), kind: Kind::ConfigMap, namespace, name: copy.name().to_owned() };
-    let preconditions = json!({"uid": Version::of(copy).uid});
-    let body = Body::Json(json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}));
-    match operator.send(&target, Method::DELETE, &target.path(), body).await {
-        Ok(_) => tracing::info!(object = target.label(), %cluster, "a contract's copy that nobody needs was deleted"),
+    match operator.delete(&target, &Version::of(copy)).await {
+        Ok(()) => tracing::info!(object = target.label(), %cluster, "a contract's copy that nobody needs was deleted"),
         Err(error) => tracing::warn!(object = target.label(), %cluster, %error, "a contract's copy could not be deleted"),
     }
 }

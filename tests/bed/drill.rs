@@ -15,7 +15,7 @@ fn a_drill_under_traffic_loses_no_request_and_restores_every_object_and_its_owne
         let pace = json!({"firstPercent": 10, "growthPercent": 300, "maxStepPercent": 50, "hold": "0s"});
         stage.apply(&plan("stepwise", &json!({"pace": {"evacuate": pace, "failback": pace}}))).await;
         stage.drill("the-drill", "stepwise", "eu-west").await;
-        stage.until("the-drill", 300, |status| status["phase"] == "Evacuated" && status["times"]["healthy"].is_string()).await;
+        stage.healthy("the-drill").await;
         let quiet = load.snapshot();
         more(&load, 1000).await;
         let later = load.snapshot();
@@ -131,8 +131,7 @@ fn a_person_pauses_a_drill_and_leads_it_back_and_no_other_starts_meanwhile() {
             held["metadata"]["resourceVersion"]
         );
         stage.control("led", "Run").await;
-        let status =
-            stage.until("led", 300, |status| status["phase"] == "Evacuated" && status["times"]["healthy"].is_string()).await;
+        let status = stage.healthy("led").await;
         assert!(status["hold"].is_null(), "{status:#}");
         more(&load, 1200).await;
         assert_eq!(stage.status("led").await["phase"], "Evacuated", "failback: Manual waits for a person");

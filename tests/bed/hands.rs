@@ -49,7 +49,7 @@ fn a_drill_lives_with_an_inserted_rule_a_rollback_of_a_claimed_workload_and_the_
         revise(east, "orders", 2).await;
         east.kubectl(&["rollout", "undo", "deployment/orders", "-n", "shop"], None).await.unwrap();
         settled(east, "orders").await;
-        stage.until("lives-with", 300, |status| status["phase"] == "Evacuated" && status["times"]["healthy"].is_string()).await;
+        stage.healthy("lives-with").await;
         let raised = stage.get(east, "deployment", "orders").await;
         assert_eq!(raised["spec"]["replicas"], claimed["spec"]["replicas"], "the rollback lowered what the drill had raised");
         stage.control("lives-with", "Failback").await;

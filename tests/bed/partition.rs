@@ -20,9 +20,7 @@ fn nothing_is_raised_towards_a_survivor_that_is_cut_off_and_traffic_leaves_a_reg
         // The survivor is back, and now the leaving region is gone: users leave it all the same.
         stage.bed.region("eu-west").unwrap().partition_api().unwrap();
         stage.bed.region("us-east").unwrap().heal().unwrap();
-        let status = stage
-            .until("partition", 300, |status| status["phase"] == "Evacuated" && status["times"]["healthy"].is_string())
-            .await;
+        let status = stage.healthy("partition").await;
         let debts: Vec<&str> = status["debts"].as_array().unwrap().iter().filter_map(|debt| debt.as_str()).collect();
         assert!(debts.contains(&"eu-west: Node eu-west-0"), "{status:#}");
         let quiet = load.snapshot().region("eu-west").unwrap().requests;

@@ -251,6 +251,11 @@ impl Stage {
         seen.unwrap_or_else(|error| panic!("{error}\n{}\n{}", self.log("first"), self.log("second")))
     }
 
+    /// Waits until the region is evacuated and users are healthy without it.
+    pub async fn healthy(&self, drill: &str) -> Value {
+        self.until(drill, 300, |status| status["phase"] == "Evacuated" && status["times"]["healthy"].is_string()).await
+    }
+
     pub async fn done(&self, drill: &str, bound: u64) -> Value {
         self.until(drill, bound, |status| status["phase"] == "Done").await
     }

@@ -20,10 +20,12 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod drill;
+mod faults;
 mod network;
 mod physics;
 mod rules;
 mod watches;
+mod world;
 
 use std::future::Future;
 use std::time::Duration;
