@@ -1,6 +1,6 @@
 //! Metrics. Gauges are a pure function of the objects, so a restart loses nothing; histograms are observed once per drill.
 
-use crate::api::{Drill, DrillStatus, Phase, TrafficRoute, Verdict};
+use crate::api::{Drill, DrillStatus, Phase, Region, Running, SingletonWorkload, TrafficRoute, Verdict};
 use crate::cluster::{Category, Observation};
 use crate::terms::{Kind, Timestamp};
 use prometheus_client::encoding::text::encode;
@@ -31,6 +31,9 @@ pub struct Telemetry {
     proven: Family<Labels, Gauge<f64, AtomicU64>>,
     findings: Family<Labels, Gauge>,
     share: Family<Labels, Gauge<f64, AtomicU64>>,
+    holders: Family<Labels, Gauge>,
+    epoch: Family<Labels, Gauge>,
+    claims: Family<Labels, Gauge>,
 }
 
 fn minutes() -> Histogram {
@@ -70,6 +73,9 @@ impl Telemetry {
             proven: Family::default(),
             findings: Family::default(),
             share: Family::default(),
+            holders: Family::default(),
+            epoch: Family::default(),
+            claims: Family::default(),
         };
         let mut registry = Registry::with_prefix("firedrill");
         let drill = "(plan, region, scenario, mode)";
@@ -138,7 +144,31 @@ impl Telemetry {
             help("Findings of a drill's checks", "(plan, region, scenario, mode, drill, check, severity)"),
             all.findings.clone(),
         );
+        all.register_singletons(&mut registry);
         Self { registry: Mutex::new(registry), ..all }
+    }
+
+    fn register_singletons(&self, registry: &mut Registry) {
+        let all = self;
+        let help = |text: &str, labels: &str| format!("{text} {labels}");
+        registry.register(
+            "singleton_holders",
+            help(
+                "How many regions run a singleton, as last seen: 1, while it is handed over 0; 2 is an alarm. A region that cannot be seen does not count",
+                "(namespace, singleton)",
+            ),
+            all.holders.clone(),
+        );
+        registry.register(
+            "singleton_epoch",
+            help("A singleton's epoch: rises with every hand-over, never falls", "(namespace, singleton)"),
+            all.epoch.clone(),
+        );
+        registry.register(
+            "claims",
+            help("Objects in a region that have a claim of a drill or a singleton, as last counted", "(region)"),
+            all.claims.clone(),
+        );
     }
 
     /// Counts one call to an API server.
@@ -191,13 +221,37 @@ impl Telemetry {
     /// All metrics in the text format of Prometheus, the gauges as the objects are now.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are exact in a double")]
-    pub fn render(&self, drills: &[Drill], routes: &[TrafficRoute], leads: bool) -> String {
+    pub fn render(
+        &self,
+        drills: &[Drill],
+        routes: &[TrafficRoute],
+        singletons: &[SingletonWorkload],
+        regions: &[Region],
+        leads: bool,
+    ) -> String {
         self.leader.set(i64::from(leads));
         self.phase.clear();
         self.weight.clear();
         self.proven.clear();
         self.findings.clear();
         self.share.clear();
+        self.holders.clear();
+        self.epoch.clear();
+        self.claims.clear();
+        for region in regions {
+            let name = region.metadata.name.clone().unwrap_or_default();
+            if let Some(claims) = region.status.as_ref().and_then(|status| status.claims) {
+                self.claims.get_or_create(&labels([("region", &name)])).set(i64::from(claims));
+            }
+        }
+        for singleton in singletons {
+            let Some(status) = &singleton.status else { continue };
+            let (namespace, name) = (singleton.metadata.namespace.clone(), singleton.metadata.name.clone());
+            let labels = labels([("namespace", &namespace.unwrap_or_default()), ("singleton", &name.unwrap_or_default())]);
+            let holders = status.regions.iter().filter(|region| region.running == Running::Yes).count();
+            self.holders.get_or_create(&labels).set(i64::try_from(holders).unwrap_or(i64::MAX));
+            self.epoch.get_or_create(&labels).set(i64::try_from(status.epoch.0).unwrap_or(i64::MAX));
+        }
         for drill in drills {
             let Some(status) = &drill.status else { continue };
             let name = drill.metadata.name.clone().unwrap_or_default();
@@ -278,14 +332,25 @@ mod tests {
             "spec": {"httpRoute": {"name": "t"}, "backends": []}, "status": {"shares": [{"region": "r", "desiredPercent": 1}]},
         }))
         .unwrap();
+        let singleton: SingletonWorkload = serde_json::from_value(json!({
+            "apiVersion": "firedrill.dev/v1alpha1", "kind": "SingletonWorkload", "metadata": {"name": "s", "namespace": "n"},
+            "spec": {"workload": {"kind": "CronJob", "name": "s"}, "regions": ["r", "s"], "enforcement": "Enforce"},
+            "status": {"epoch": 1},
+        }))
+        .unwrap();
+        let region: Region = serde_json::from_value(json!({
+            "apiVersion": "firedrill.dev/v1alpha1", "kind": "Region", "metadata": {"name": "r"},
+            "spec": {"cluster": {"local": {}}}, "status": {"claims": 1},
+        }))
+        .unwrap();
         let telemetry = Telemetry::new();
         telemetry.call(&Observation { verb: "GET".into(), resource: "pods".into(), outcome: "ok".into(), seconds: 1.0 });
         telemetry.write(Kind::Node, None);
         telemetry.activation(Kind::Drill, 1.0, Some("Conflict".into()));
         telemetry.finished(&drills[1], drills[1].status.as_ref().unwrap());
-        let text = telemetry.render(&drills, &[route], false);
+        let text = telemetry.render(&drills, &[route], &[singleton], &[region], false);
         let shown = text.lines().filter(|line| line.starts_with("# HELP ")).count();
-        assert_eq!(shown, 13, "a metric has no member here:\n{text}");
+        assert_eq!(shown, 16, "a metric has no member here:\n{text}");
         let mut page = String::from(
             "# Metrics\n\nServed at `/metrics` in the OpenMetrics text format. Gauges are a pure function of the objects on the hub, so a restart\n\
              loses nothing; histograms are observed once per drill, by the instance that ended it.\n\n\

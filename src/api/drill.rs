@@ -172,6 +172,8 @@ pub enum HoldReason {
     Unreachable,
     /// The stored contract is gone or cannot be read.
     ContractLost,
+    /// A singleton cannot be handed over until a person has acted.
+    NeedsHuman,
 }
 
 /// Which way a step goes.

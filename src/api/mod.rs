@@ -6,6 +6,7 @@ mod gate;
 mod plan;
 mod region;
 mod route;
+mod singleton;
 
 pub use condition::{Condition, Status, set};
 pub use drill::{
@@ -19,17 +20,23 @@ pub use plan::{
 };
 pub use region::{ClusterRef, Local, Region, RegionSpec, RegionState, RegionStatus, SecretRef};
 pub use route::{BackendRef, Confirm, HttpRouteRef, RegionShare, TrafficRoute, TrafficRouteSpec, TrafficRouteStatus};
+pub use singleton::{
+    Enforcement, Followed, Handover, MissedRuns, Place, RegionRun, Running, RunningJobs, SeenPod, SingletonWorkload,
+    SingletonWorkloadSpec, SingletonWorkloadStatus, Stage, Stop, Token, TokenRef, WorkloadKind, WorkloadRef,
+};
 
 /// The API group of all kinds.
 pub const GROUP: &str = "firedrill.dev";
 /// The finalizer of an acting drill.
 pub const FINALIZER: &str = "firedrill.dev/drill";
+/// The finalizer of a singleton that is led: its claims are given back before it goes.
+pub const SINGLETON_FINALIZER: &str = "firedrill.dev/singleton";
 
 /// All CRDs, in the order in which they are installed.
 #[must_use]
 pub fn crds() -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition> {
     use kube::CustomResourceExt;
-    let mut crds = vec![Region::crd(), EvacuationPlan::crd(), Drill::crd(), TrafficRoute::crd()];
+    let mut crds = vec![Region::crd(), EvacuationPlan::crd(), Drill::crd(), TrafficRoute::crd(), SingletonWorkload::crd()];
     for schema in crds.iter_mut().flat_map(|crd| &mut crd.spec.versions).filter_map(|version| version.schema.as_mut()) {
         if let Some(schema) = &mut schema.open_api_v3_schema {
             signed(schema);

@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 )]
 #[kube(printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#)]
 #[kube(printcolumn = r#"{"name":"State","type":"string","jsonPath":".status.state"}"#)]
+#[kube(printcolumn = r#"{"name":"Settled","type":"string","jsonPath":".status.conditions[?(@.type==\"Settled\")].status"}"#)]
+#[kube(printcolumn = r#"{"name":"Claims","type":"integer","jsonPath":".status.claims","priority":1}"#)]
 #[kube(printcolumn = r#"{"name":"Cluster","type":"string","jsonPath":".status.clusterUid","priority":1}"#)]
 #[kube(
     printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message","priority":1}"#
@@ -85,7 +87,10 @@ pub struct RegionStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub cluster_uid: Option<String>,
-    /// `Ready` and `Reachable`.
+    /// How many objects in it have a claim of a drill or a singleton, as the last sweep that saw all of it counted them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claims: Option<u32>,
+    /// `Ready`, `Reachable` and `Settled`.
     #[serde(default)]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -51,8 +51,8 @@ pub enum Refusal {
     /// Somebody else's hand is on the values.
     #[error("{} was changed by somebody else", .0.first().map_or("a value", |c| c.spot.as_str()))]
     Foreign(Vec<Conflict>),
-    /// Another drill's claim is on the object.
-    #[error("claimed by drill {}", .0.name)]
+    /// Another drill's or a singleton's claim is on the object.
+    #[error("claimed by {}", .0.name)]
     ClaimedByOther(Owner),
     /// Another version's claim is on the object.
     #[error("its claim has format {0}, which this version does not read")]
@@ -72,6 +72,15 @@ pub struct Outcome {
     pub write: Option<Write>,
     /// What others have changed meanwhile.
     pub conflicts: Vec<Conflict>,
+}
+
+/// What a value that is neither as it was nor as we left it means.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hand {
+    /// It is somebody else's: a conflict, left alone.
+    Respected,
+    /// It is written over.
+    Overruled,
 }
 
 /// An edit of one value, and how many containers around it go too if they are left empty.
@@ -95,7 +104,7 @@ pub fn write(
     changes: &[Change],
     taken: &[Taken],
 ) -> Result<Option<Write>, Refusal> {
-    let outcome = bring(seen, target, by, term, changes, taken)?;
+    let outcome = bring(seen, target, by, term, changes, taken, Hand::Respected)?;
     if outcome.conflicts.is_empty() { Ok(outcome.write) } else { Err(Refusal::Foreign(outcome.conflicts)) }
 }
 
@@ -113,7 +122,24 @@ pub fn undo(
     taken: &[Taken],
 ) -> Result<Outcome, Refusal> {
     let back: Vec<Change> = changes.iter().map(|change| Change { to: change.was.clone(), ..change.clone() }).collect();
-    bring(seen, target, by, term, &back, taken)
+    bring(seen, target, by, term, &back, taken, Hand::Respected)
+}
+
+/// As [`write`], whatever stands there now: for a singleton that somebody else has started in a second region. The guard still
+/// makes it apply to no other state than the one that was decided about.
+///
+/// # Errors
+/// [`Refusal`]; `Foreign` only where the place is gone.
+pub fn insist(
+    seen: &Object,
+    target: &Target,
+    by: &Owner,
+    term: Term,
+    changes: &[Change],
+    taken: &[Taken],
+) -> Result<Option<Write>, Refusal> {
+    let outcome = bring(seen, target, by, term, changes, taken, Hand::Overruled)?;
+    if outcome.conflicts.is_empty() { Ok(outcome.write) } else { Err(Refusal::Foreign(outcome.conflicts)) }
 }
 
 /// Takes back everything that `claim` on `seen` lists: for the sweep, which has no contract at hand.
@@ -126,7 +152,7 @@ pub fn undo_claim(seen: &Object, claim: &Claim, term: Term) -> Result<Outcome, R
         .iter()
         .map(|entry| Change { spot: entry.spot.clone(), was: entry.was.clone(), from: entry.is.clone(), to: entry.was.clone() })
         .collect();
-    bring(seen, &claim.on, &claim.by, term, &changes, &claim.taken)
+    bring(seen, &claim.on, &claim.by, term, &changes, &claim.taken, Hand::Respected)
 }
 
 /// Moves the version of `seen` by changing the claim's sequence number alone, so that a request still on its way can never land.
@@ -185,6 +211,7 @@ fn bring(
     term: Term,
     changes: &[Change],
     taken: &[Taken],
+    hand: Hand,
 ) -> Result<Outcome, Refusal> {
     let (before, fresh) = ours(seen, target, by, term, taken)?;
     let mut claim = before.clone().unwrap_or(fresh);
@@ -207,7 +234,8 @@ fn bring(
         // Value and claim change in one write. So beside our claim only what it says we wrote is ours, and a value that somebody
         // has put back to the baseline is theirs; `from` is for a claim that is older than our last write. Without a claim there
         // may not have been a write yet.
-        let known = *there == change.to
+        let known = hand == Hand::Overruled
+            || *there == change.to
             || match &entry {
                 Some(entry) => *there == entry.is || (*there == change.from && change.from != change.was),
                 None => *there == change.was || *there == change.from,

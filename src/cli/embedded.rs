@@ -77,9 +77,15 @@ impl Embedded {
             let index = index as u64;
             let random = fastrand::Rng::with_seed(seed.wrapping_mul(31).wrapping_add(index));
             let server = Server::new(name, 1_000_003 * (index + 1), clock.clone(), random);
-            for (kind, namespaced) in [("Region", false), ("EvacuationPlan", false), ("Drill", false), ("TrafficRoute", true)]
-                .into_iter()
-                .filter(|_| index == 0)
+            for (kind, namespaced) in [
+                ("Region", false),
+                ("EvacuationPlan", false),
+                ("Drill", false),
+                ("TrafficRoute", true),
+                ("SingletonWorkload", true),
+            ]
+            .into_iter()
+            .filter(|_| index == 0)
             {
                 let plural = format!("{}s", kind.to_lowercase());
                 let make = if namespaced { Kind::namespaced } else { Kind::cluster };

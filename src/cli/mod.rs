@@ -5,6 +5,7 @@ mod crds;
 mod demo;
 /// A fleet in memory, with an operator on top of it.
 pub mod embedded;
+mod restore;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -27,6 +28,8 @@ enum Command {
     Controller(controller::Controller),
     /// Print the CRDs as YAML, for `kubectl apply -f -`.
     Crds,
+    /// Put back what drills have changed, by hand, from kubeconfigs alone.
+    Restore(restore::Restore),
 }
 
 impl Cli {
@@ -37,6 +40,7 @@ impl Cli {
             Command::Demo(demo) => demo.run(),
             Command::Controller(controller) => controller.run(),
             Command::Crds => crds::run(),
+            Command::Restore(restore) => restore.run(),
         };
         match result {
             Ok(code) => code,

@@ -78,17 +78,41 @@ impl Lease {
         loop {
             let begun = (self.seam.clock.now(), self.seam.clock.monotonic());
             match self.once(&at_least, &mut other).await {
-                Ok(Some(term)) => self.leadership.set(Some(Held {
-                    term,
-                    // A second less than others grant it.
-                    until: begun.0 + TimeDelta::from_std(DURATION).unwrap_or_default() - TimeDelta::seconds(1),
-                    until_monotonic: begun.1 + DURATION - Duration::from_secs(1),
-                })),
+                Ok(Some(term)) => self.leadership.set(Some(held(term, begun))),
                 Ok(None) => self.leadership.set(None),
                 Err(error) => tracing::warn!(%error, "the leader's lease could not be renewed"),
             }
             tokio::time::sleep(self.seam.jitter(RENEW)).await;
         }
+    }
+
+    /// Takes the lease from whoever has it, by a term above `at_least` and the lease's own. Who had it may act until what it was
+    /// granted is over.
+    ///
+    /// # Errors
+    /// What the hub refused, or that another was quicker.
+    pub async fn seize(&self, at_least: Term) -> Result<Term, CallError> {
+        let begun = (self.seam.clock.now(), self.seam.clock.monotonic());
+        let path = format!("{}/firedrill", self.path());
+        let (term, answer) = match self.api.call(Method::GET, &path, Body::Nothing, CALL).await {
+            Ok(json) => {
+                let seen = Object::new(json);
+                let found = Term(seen.annotation(TERM).and_then(|text| text.parse().ok()).unwrap_or(0));
+                let term = Term(found.max(at_least).0 + 1);
+                let transitions = seen.number("/spec/leaseTransitions").unwrap_or(0) + 1;
+                let body = self.body(seen.at("/metadata").cloned().unwrap_or_default(), term, transitions, "");
+                (term, self.api.call(Method::PUT, &path, Body::Json(body), CALL).await)
+            }
+            Err(error) if error.category == Category::NotFound => {
+                let term = Term(at_least.0 + 1);
+                let body = self.body(json!({"name": "firedrill", "namespace": self.namespace}), term, 0, "");
+                (term, self.api.call(Method::POST, &self.path(), Body::Json(body), CALL).await)
+            }
+            Err(error) => return Err(error),
+        };
+        answer?;
+        self.leadership.set(Some(held(term, begun)));
+        Ok(term)
     }
 
     async fn once(
@@ -167,6 +191,15 @@ impl Lease {
                 tracing::warn!(%error, "the leader's lease could not be given back");
             }
         }
+    }
+}
+
+/// What a renewal that began then grants: a second less than others do.
+fn held(term: Term, begun: (Timestamp, tokio::time::Instant)) -> Held {
+    Held {
+        term,
+        until: begun.0 + TimeDelta::from_std(DURATION).unwrap_or_default() - TimeDelta::seconds(1),
+        until_monotonic: begun.1 + DURATION - Duration::from_secs(1),
     }
 }
 

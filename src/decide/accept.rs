@@ -47,13 +47,15 @@ pub fn accept(application: &Application, world: &World, now: Timestamp) -> Resul
     if let Some(busy) = &application.busy {
         findings.push(busy_with(busy));
     }
-    let sites = sites(&parsed, world, &mut findings);
+    let sites = sites(application, &parsed, world, &mut findings);
     if let Some(leaving) = sites.get(&parsed.leaving) {
         contract.split = graph::split(&parsed, leaving, &sites);
         let routes = routes(&parsed, &contract, world, &mut findings);
+        let led = graph::led(application, &parsed, &mut findings);
         graph::headroom(&parsed, &mut contract, leaving, &sites, &routes, &mut findings);
         graph::cordon(&parsed, &mut contract, world, &mut findings);
         graph::traffic(&parsed, &mut contract, routes);
+        graph::singletons(&mut contract, led);
     }
     gates(&contract, world, &mut findings);
     remember(&mut contract, world);
@@ -163,13 +165,21 @@ fn bare(application: &Application, parsed: &Parsed<'_>) -> Result<Contract, Vec<
     })
 }
 
-fn sites(parsed: &Parsed<'_>, world: &World, findings: &mut Vec<Finding>) -> BTreeMap<RegionName, Site> {
+fn sites(
+    application: &Application,
+    parsed: &Parsed<'_>,
+    world: &World,
+    findings: &mut Vec<Finding>,
+) -> BTreeMap<RegionName, Site> {
+    // A singleton's workload is written by its own loop alone, and needs no headroom anywhere but where it goes.
+    let is_led = |workload: &size::Workload| application.singletons.iter().any(|singleton| singleton.is_of(&workload.target));
     let mut sites = BTreeMap::new();
     for (region, cluster) in &parsed.regions {
         let site = size::workloads(world, cluster, &parsed.plan.namespaces)
             .and_then(|workloads| Ok(Site { workloads, rooms: size::rooms(world, cluster)? }));
         match site {
-            Ok(site) => {
+            Ok(mut site) => {
+                site.workloads.retain(|workload| !is_led(workload));
                 sites.insert(region.clone(), site);
             }
             Err(blind) => findings.push(blocker(

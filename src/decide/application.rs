@@ -1,6 +1,9 @@
 //! A drill that applies to be run: what the hub says about everything that it names.
 
-use crate::api::{ClusterRef, DrillSpec, EvacuationPlanSpec, Finding, Mode, TrafficRouteSpec};
+use crate::api::{
+    ClusterRef, DrillSpec, EvacuationPlanSpec, Finding, Mode, SingletonWorkloadSpec, SingletonWorkloadStatus, TrafficRouteSpec,
+    WorkloadKind,
+};
 use crate::check::blocker;
 use crate::terms::{ClusterUid, Kind, Owner, RegionName, Target, Timestamp};
 use std::collections::BTreeMap;
@@ -19,6 +22,10 @@ pub struct Application {
     pub regions: BTreeMap<RegionName, RegionFacts>,
     /// All `TrafficRoute`s of the plan's namespaces.
     pub routes: Vec<RouteFacts>,
+    /// All `SingletonWorkload`s of the plan's namespaces.
+    pub singletons: Vec<SingletonFacts>,
+    /// What regions owe from drills that are over: by region, in words.
+    pub owed: BTreeMap<RegionName, String>,
     /// The hub's cluster.
     pub hub: ClusterUid,
     /// The Prometheus to ask where the plan names none.
@@ -49,6 +56,35 @@ pub struct RouteFacts {
     pub name: String,
     /// Its spec.
     pub spec: TrafficRouteSpec,
+}
+
+/// A `SingletonWorkload` as the hub has it.
+#[derive(Clone, Debug)]
+pub struct SingletonFacts {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its spec.
+    pub spec: SingletonWorkloadSpec,
+    /// What is known of it.
+    pub status: SingletonWorkloadStatus,
+}
+
+impl SingletonFacts {
+    /// Whether an object is its workload, in whichever region.
+    #[must_use]
+    pub fn is_of(&self, target: &Target) -> bool {
+        let workload = &self.spec.workload;
+        let kind = match workload.kind {
+            WorkloadKind::CronJob => Kind::CronJob,
+            WorkloadKind::Deployment => Kind::Deployment,
+            WorkloadKind::StatefulSet => Kind::StatefulSet,
+        };
+        target.kind == kind && target.name == workload.name && target.namespace.as_ref() == Some(&self.namespace)
+    }
 }
 
 /// What is parsed of an application before the world is looked at.
@@ -96,6 +132,11 @@ pub(super) fn parse(application: &Application, now: Timestamp) -> Result<Parsed<
         match known {
             None => block("Region", name, format!("there is no Region {name}"), "Create it, or correct the plan's regions."),
             Some((region, RegionFacts { cluster: Some(cluster), problem, .. })) if problem.is_empty() => {
+                if let Some(owed) = application.owed.get(&region) {
+                    let message = format!("region {region} has not been put back yet: {owed}");
+                    let remedy = "It is put back when the region can be reached; see `kubectl describe region`, or run `firedrill restore`.";
+                    block("Debts", name, message, remedy);
+                }
                 if let Some((other, _)) = regions.iter().find(|(_, uid)| *uid == cluster) {
                     let message = format!("regions {other} and {region} are on the same cluster");
                     block("Region", name, message, "Give each region its own cluster.");

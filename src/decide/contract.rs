@@ -80,6 +80,22 @@ pub enum Work {
     Cordon(Vec<Target>),
     /// Users are led elsewhere.
     Traffic(Traffic),
+    /// What runs in one region at a time is handed over; each by its own loop, which writes it.
+    Singletons(Vec<Led>),
+}
+
+/// A singleton that the leaving region holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Led {
+    /// The `SingletonWorkload` on the hub.
+    pub target: Target,
+    /// Its uid.
+    pub uid: String,
+    /// Who holds it, and holds it again afterwards.
+    pub from: RegionName,
+    /// Who holds it meanwhile.
+    pub to: RegionName,
 }
 
 /// One size that is written.
@@ -335,6 +351,19 @@ impl Contract {
                     (route.target.clone(), changes)
                 })
                 .collect(),
+            // Written by their own loops.
+            Work::Singletons(_) => Vec::new(),
+        }
+    }
+
+    /// What a step has to put back: the objects that it writes, or has others write.
+    #[must_use]
+    pub fn targets(&self, step: &Step) -> Vec<Target> {
+        match &step.work {
+            Work::Singletons(led) => led.iter().map(|led| led.target.clone()).collect(),
+            Work::Headroom(_) | Work::Cordon(_) | Work::Traffic(_) => {
+                self.changes(step, 100, 0).into_iter().map(|(target, _)| target).collect()
+            }
         }
     }
 }

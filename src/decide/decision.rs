@@ -1,4 +1,4 @@
-use crate::api::{Control, DrillStatus};
+use crate::api::Control;
 use crate::claim::Write;
 use crate::terms::{Json, Target, Timestamp, Version};
 
@@ -24,17 +24,17 @@ pub enum Effect {
     Create(Target, Json),
     /// An own object is replaced, guarded by the resourceVersion in it.
     Replace(Target, Json),
-    /// An own object is deleted, guarded by its uid.
+    /// An own object is deleted, or a Job that a singleton says is not to run on, guarded by its uid.
     Delete(Target, Version),
-    /// The drill's finalizer is put on (true) or taken off.
+    /// The finalizer of the object that is decided about is put on (true) or taken off.
     Finalizer(bool),
 }
 
 /// The whole answer: commit `progress`, then perform `effects` in any order, then sleep until `wake` or a change.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Decision {
+pub struct Decision<P> {
     /// What is stored.
-    pub progress: DrillStatus,
+    pub progress: P,
     /// What is done then.
     pub effects: Vec<Effect>,
     /// When to look again at the latest; `None` if nothing is left to do.

@@ -11,7 +11,7 @@ use crate::api::{
     Basis, Contention, ContractRef, Control, Direction, DrillStatus, Failback, Finding, Hold, HoldReason, Phase, Return,
     StepState, StepStatus, Verdict, Why,
 };
-use crate::claim::{self, Change, Conflict};
+use crate::claim::{self, Change, Conflict, Read};
 use crate::dialect::size;
 use crate::terms::{ClusterUid, Kind, Target, Term, Timestamp};
 use crate::world::{List, Needs, World};
@@ -48,6 +48,7 @@ pub fn needs(contract: &Contract, stored: &Stored, progress: &DrillStatus) -> Ne
     for step in &contract.steps {
         match &step.work {
             Work::Headroom(_) => {}
+            Work::Singletons(led) => needs.objects.extend(led.iter().map(|led| led.target.clone())),
             Work::Cordon(nodes) => needs.lists.extend(nodes.iter().map(|node| List {
                 cluster: node.cluster.clone(),
                 kind: Kind::Node,
@@ -113,13 +114,13 @@ pub fn decide(
     refusals: &BTreeMap<Target, String>,
     now: Timestamp,
     term: Term,
-) -> Decision {
+) -> Decision<DrillStatus> {
     let mut next = progress.clone();
     next.format = 1;
     watched(&mut next, now);
     next.term = term.0;
     next.debts.clear();
-    let unsettled = intent::settle(&mut next, world);
+    let unsettled = intent::settle(&mut next.open, world);
     let (streaks, signal) = judge(contract, &progress.streaks, world, now);
     next.streaks = streaks;
     if signal.green() {
@@ -187,12 +188,12 @@ pub fn decide(
         next.conflicts = union(&next.conflicts, foreign.iter().map(describe));
         finish(contract, stored, world, &mut next, &mut effects, &mut hold, now);
     }
-    intent::stamps(contract, &unsettled, &mut effects, world, term);
+    intent::stamps(&contract.drill, &unsettled, &mut effects, world, term, |target| contract.taken_of(target).to_vec());
     intent::fit(&mut effects, next.open.len());
     if let (Some((target, message)), None) = (intent::refused(&effects, refusals), &hold) {
         hold = Some((HoldReason::WriteRefused, format!("{} is not taken: {message}", place(contract, target))));
     }
-    intent::keep(&mut next, &effects);
+    intent::keep(&mut next.open, &effects);
     next.hold = hold.map(|(reason, message)| {
         let since = progress.hold.as_ref().filter(|before| before.reason == reason).map_or(now, |before| before.since);
         Hold { reason, message: message.chars().take(1024).collect(), since }
@@ -415,6 +416,14 @@ fn measure(contract: &Contract, next: &mut DrillStatus, strides: &[Stride], now:
     }
     let Some((since, basis)) = strides.iter().find_map(|stride| stride.quiet) else { return };
     next.basis = Some(basis);
+    // One holder for every singleton belongs to health.
+    let mut handed = contract.steps.iter().filter(|step| matches!(step.work, Work::Singletons(_))).map(|step| {
+        let status = next.steps.iter().find(|status| status.name == step.name);
+        status
+            .filter(|status| status.direction == Direction::Out && status.state == StepState::Done)
+            .and_then(|status| status.done)
+    });
+    let Some(since) = handed.try_fold(since, |since, done| Some(since.max(done?))) else { return };
     let Some(green) = next.times.green else { return };
     // The reading at `since` looks back over one window; the second one must have passed as quietly.
     let window = contract
@@ -463,7 +472,7 @@ fn finish(
     if !back {
         let open =
             contract.steps.iter().filter(|step| !next.steps.iter().any(|status| status.name == step.name && is_back(status)));
-        debts.extend(open.flat_map(|step| contract.changes(step, 100, 0)).map(|(target, _)| place(contract, &target)));
+        debts.extend(open.flat_map(|step| contract.targets(step)).map(|target| place(contract, &target)));
     }
     let mut unpaid = false;
     for cluster in contract.regions.values() {
@@ -481,7 +490,10 @@ fn finish(
                     namespace: list.namespace.clone(),
                     name: object.name().into(),
                 };
-                if let Ok(Some(write)) = claim::strip_dead(object, &target) {
+                // What a singleton's Deployment copies is that one's: it would only be copied again.
+                let is_others =
+                    matches!(claim::read(object, &target), Read::Copied(copied) if copied.by.uid != contract.drill.uid);
+                if let (false, Ok(Some(write))) = (is_others, claim::strip_dead(object, &target)) {
                     effects.push(Effect::Write(write));
                 }
             }

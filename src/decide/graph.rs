@@ -1,10 +1,10 @@
 //! The steps of a contract: what each will write, and in which order they go out and come back.
 
-use super::application::Parsed;
-use super::contract::{Contract, Replicas, Route, Size, Step, Traffic, Work};
-use crate::api::{Cordon, Finding, PaceStep};
-use crate::check::blocker;
+use super::application::{Application, Parsed};
+use super::contract::{Contract, Led, Replicas, Route, Size, Step, Traffic, Work};
+use crate::api::{Cordon, Enforcement, Finding, PaceStep, Stage, Status};
 use crate::check::capacity::{self, Site};
+use crate::check::{blocker, warning};
 use crate::terms::{Kind, Object, RegionName, Target};
 use crate::world::{List, World};
 use std::collections::{BTreeMap, BTreeSet};
@@ -136,6 +136,69 @@ pub(super) fn traffic(parsed: &Parsed<'_>, contract: &mut Contract, routes: Vec<
             hold_out: hold(&evacuate, 30),
             hold_back: hold(&failback, 60),
         }),
+    });
+}
+
+/// The singletons that the leaving region holds, and who is to hold them meanwhile: the first of the others in their order of
+/// succession that is in the plan.
+pub(super) fn led(application: &Application, parsed: &Parsed<'_>, findings: &mut Vec<Finding>) -> Vec<Led> {
+    const CHECK: &str = "Singletons";
+    let mut all = Vec::new();
+    for singleton in &application.singletons {
+        let label = format!("SingletonWorkload {}/{}", singleton.namespace, singleton.name);
+        let status = &singleton.status;
+        let leaving = parsed.leaving.as_str();
+        let mut block = |message: String, remedy: &str| findings.push(blocker(CHECK, leaving, &label, message, remedy));
+        if singleton.spec.enforcement == Enforcement::Report {
+            if status.regions.iter().any(|region| region.region == leaving && region.running == crate::api::Running::Yes) {
+                let message = format!("{label} runs in {leaving} and is only reported: it stays there");
+                findings.push(warning(CHECK, leaving, &label, message, "Set enforcement: Enforce."));
+            }
+            continue;
+        }
+        let ready = status.conditions.iter().find(|condition| condition.kind == "Ready");
+        let (Stage::Held, Some(holder), Some(Status::True)) = (status.stage, &status.holder, ready.map(|ready| ready.status))
+        else {
+            let why = ready.map_or("it has not been looked at yet", |ready| ready.message.as_str());
+            block(format!("{label} is not ready: {why}"), "A drill starts only when every enforced singleton has one holder.");
+            continue;
+        };
+        if holder != leaving {
+            continue;
+        }
+        let succession = singleton.spec.regions.iter().filter_map(|region| RegionName::try_from(region.as_str()).ok());
+        let Some(to) = succession.into_iter().find(|region| *region != parsed.leaving && parsed.regions.contains_key(region))
+        else {
+            block(
+                format!("{label} is held by {leaving}, and none of its other regions is in the plan"),
+                "Add a region of the plan to its spec.regions.",
+            );
+            continue;
+        };
+        let target = Target {
+            cluster: application.hub.clone(),
+            kind: Kind::SingletonWorkload,
+            namespace: Some(singleton.namespace.clone()),
+            name: singleton.name.clone(),
+        };
+        all.push(Led { target, uid: singleton.uid.clone(), from: parsed.leaving.clone(), to });
+    }
+    all
+}
+
+/// What runs in one region at a time follows the users, and goes home after them, while the headroom still stands.
+pub(super) fn singletons(contract: &mut Contract, led: Vec<Led>) {
+    if led.is_empty() {
+        return;
+    }
+    for step in contract.steps.iter_mut().filter(|step| matches!(step.work, Work::Headroom(_))) {
+        step.after_back.insert("singletons".to_owned());
+    }
+    contract.steps.push(Step {
+        name: "singletons".to_owned(),
+        after: BTreeSet::from(["traffic".to_owned()]),
+        after_back: BTreeSet::from(["traffic".to_owned()]),
+        work: Work::Singletons(led),
     });
 }
 

@@ -1,10 +1,9 @@
 //! Intents: writes that may be under way, each known by the version that guards it.
 
-use super::contract::Contract;
 use super::decision::Effect;
-use crate::api::{DrillStatus, Intent};
-use crate::claim;
-use crate::terms::{ClusterUid, Json, Kind, Target, Term};
+use crate::api::Intent;
+use crate::claim::{self, Taken};
+use crate::terms::{ClusterUid, Json, Kind, Owner, Target, Term};
 use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,9 +14,9 @@ const MOST: usize = 512;
 const BUT_ROUTES: usize = 256;
 
 /// Drops the intents that can never land any more; returns the targets of those that still may.
-pub(super) fn settle(next: &mut DrillStatus, world: &World) -> BTreeSet<Target> {
+pub(super) fn settle(open: &mut Vec<Intent>, world: &World) -> BTreeSet<Target> {
     let mut unsettled = BTreeSet::new();
-    next.open.retain(|intent| {
+    open.retain(|intent| {
         // One that does not parse may still land: it keeps the drill from its end.
         let Ok(target) = serde_json::from_value::<Target>(Json::from(intent.target.clone())) else { return true };
         let stands = match world.object(&target) {
@@ -35,13 +34,20 @@ pub(super) fn settle(next: &mut DrillStatus, world: &World) -> BTreeSet<Target> 
 
 /// Whoever's request may still be under way: the version is moved, by a write of this decision or by a stamp, so that it can
 /// never land.
-pub(super) fn stamps(contract: &Contract, unsettled: &BTreeSet<Target>, effects: &mut Vec<Effect>, world: &World, term: Term) {
+pub(super) fn stamps(
+    by: &Owner,
+    unsettled: &BTreeSet<Target>,
+    effects: &mut Vec<Effect>,
+    world: &World,
+    term: Term,
+    taken: impl Fn(&Target) -> Vec<Taken>,
+) {
     for target in unsettled {
         if effects.iter().any(|effect| matches!(effect, Effect::Write(write) if write.target == *target)) {
             continue;
         }
         if let Ok(Some(object)) = world.object(target)
-            && let Ok(write) = claim::stamp(object, target, &contract.drill, term, contract.taken_of(target))
+            && let Ok(write) = claim::stamp(object, target, by, term, &taken(target))
         {
             effects.push(Effect::Write(write));
         }
@@ -65,8 +71,8 @@ pub(super) fn fit(effects: &mut Vec<Effect>, open: usize) {
 }
 
 /// Keeps the intent of every write, for the commit that comes before it.
-pub(super) fn keep(next: &mut DrillStatus, effects: &[Effect]) {
-    next.open.extend(effects.iter().filter_map(|effect| match effect {
+pub(super) fn keep(open: &mut Vec<Intent>, effects: &[Effect]) {
+    open.extend(effects.iter().filter_map(|effect| match effect {
         Effect::Write(write) => Some(Intent {
             target: write.target.to_string(),
             uid: write.version.uid.clone(),
@@ -74,8 +80,8 @@ pub(super) fn keep(next: &mut DrillStatus, effects: &[Effect]) {
         }),
         Effect::Create(..) | Effect::Replace(..) | Effect::Delete(..) | Effect::Finalizer(_) => None,
     }));
-    next.open.sort();
-    next.open.dedup_by(|one, two| one.target == two.target);
+    open.sort();
+    open.dedup_by(|one, two| one.target == two.target);
 }
 
 /// A write that an API server did not take when it was tried last, and what it said.

@@ -12,6 +12,7 @@ mod gate;
 mod graph;
 mod intent;
 mod phase;
+mod singleton;
 mod step;
 mod stored;
 mod sweep;
@@ -19,12 +20,15 @@ mod verdict;
 mod words;
 
 pub use accept::{accept, first_writes, more, needs_accept, seal};
-pub use application::{Application, RegionFacts, RouteFacts};
-pub use contract::{Confirmation, Contract, ContractError, Limits, Replicas, Route, Size, Step, Traffic, Work, hash};
+pub use application::{Application, RegionFacts, RouteFacts, SingletonFacts};
+pub use contract::{Confirmation, Contract, ContractError, Led, Limits, Replicas, Route, Size, Step, Traffic, Work, hash};
 pub use decision::{Decision, Effect, Orders};
 pub use drill::{decide, needs, refuse, unusable};
 pub use gate::{Colour, colour};
 pub use phase::{Event, IllegalTransition, transition};
+pub use singleton::{
+    Facts, IllegalStep, Order, Step as SingletonStep, follow, has_followed, lead, needs_singleton, tried, untried,
+};
 pub use stored::Stored;
-pub use sweep::{Open, Swept, is_needed, sweep};
+pub use sweep::{Open, Swept, is_needed, settled, sweep};
 pub use verdict::{conditions, go_duration};

@@ -1,13 +1,18 @@
 use super::contract::Contract;
 use super::step::carries;
-use crate::claim::{self, Claim, LABEL, Read, Refusal, Write};
+use super::verdict::conditions;
+use super::words::{describe, union};
+use crate::api::DrillStatus;
+use crate::claim::{self, Claim, Conflict, LABEL, Outcome, Read, Refusal};
 use crate::terms::{ClusterUid, Kind, Object, Target, Term, Timestamp};
 use crate::world::World;
 use chrono::TimeDelta;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How old a copy of a contract must be that nobody needs any more before it is deleted: many times the longest time-out.
 const FORGOTTEN: TimeDelta = TimeDelta::minutes(10);
+/// How long a drill must be over before nothing of it can be under way any more: no call takes longer than a few seconds.
+const LANDED: TimeDelta = TimeDelta::minutes(1);
 
 /// The contracts that are open in a cluster: a claim speaks only through one of them.
 #[derive(Clone, Debug, Default)]
@@ -21,14 +26,18 @@ pub struct Open {
 /// What a sweep has seen of the fleet.
 #[derive(Clone, Debug, Default)]
 pub struct Swept {
-    /// Uids of drills that are not over.
+    /// Uids of drills that are not over, and of singletons that are led.
     pub acting: BTreeSet<String>,
+    /// Drills that are over, by uid, and since when.
+    pub over: BTreeMap<String, Timestamp>,
     /// What has a claim, or the label of one.
     pub claimed: BTreeSet<Target>,
     /// The clusters in which all of that was seen.
     pub looked: BTreeSet<ClusterUid>,
     /// The leaving regions of open contracts: their workloads.
     pub world: World,
+    /// A person has seen that users are back where they were.
+    pub traffic_is_back: bool,
 }
 
 /// What becomes of an object that has a claim, or the label of one, when nobody acts on it.
@@ -39,58 +48,79 @@ pub struct Swept {
 ///
 /// # Errors
 /// [`Refusal`]; nothing is to be written then.
-pub fn sweep(
-    object: &Object,
-    target: &Target,
-    swept: &Swept,
-    open: &[Option<&Open>],
-    term: Term,
-) -> Result<Option<Write>, Refusal> {
+pub fn sweep(object: &Object, target: &Target, swept: &Swept, open: &[Option<&Open>], term: Term) -> Result<Outcome, Refusal> {
     let acting = &swept.acting;
+    let write = |write| Outcome { write, conflicts: Vec::new() };
     if object.label(LABEL).is_some_and(|owner| acting.contains(owner)) {
-        return Ok(None);
+        return Ok(Outcome::default());
     }
     match claim::read(object, target) {
-        Read::Claim(claim) | Read::Copied(claim) if acting.contains(&claim.by.uid) => Ok(None),
+        // A Deployment copies its annotations to its ReplicaSets, and never takes them back.
+        Read::Copied(claim) if target.kind == Kind::ReplicaSet && is_released(&claim, target, swept) => {
+            claim::strip(object, target).map(write)
+        }
+        Read::Claim(claim) | Read::Copied(claim) if acting.contains(&claim.by.uid) => Ok(Outcome::default()),
         Read::Claim(claim) => {
             let uid = &claim.by.uid;
             let mut contracts = open.iter().flatten().flat_map(|open| &open.contracts);
             if let Some(contract) = contracts.find(|contract| speaks(contract, &claim, target)) {
                 if !has_its_turn(contract, target, swept) {
-                    return Ok(None);
+                    return Ok(Outcome::default());
                 }
-                match claim::undo_claim(object, &claim, term)?.write {
-                    Some(write) => Ok(Some(write)),
-                    None => claim::release(object, target, &claim.by),
-                }
+                let Outcome { write, conflicts } = claim::undo_claim(object, &claim, term)?;
+                let write = if write.is_some() { write } else { claim::release(object, target, &claim.by)? };
+                Ok(Outcome { write, conflicts })
             } else if open.iter().all(|open| open.is_some_and(|open| !open.unread.contains(uid))) {
-                claim::strip(object, target)
+                claim::strip(object, target).map(write)
             } else {
-                Ok(None)
+                Ok(Outcome::default())
             }
         }
-        Read::Nothing | Read::Copied(_) | Read::Broken(_) => claim::strip_dead(object, target),
+        Read::Nothing | Read::Copied(_) | Read::Broken(_) => claim::strip_dead(object, target).map(write),
         Read::Format(format) => Err(Refusal::Format(format)),
     }
+}
+
+/// Whether what the claim was copied from has none any more.
+fn is_released(claim: &Claim, target: &Target, swept: &Swept) -> bool {
+    claim.on.cluster == target.cluster && swept.looked.contains(&target.cluster) && !swept.claimed.contains(&claim.on)
+}
+
+/// What is left to be said of a drill that ended with debts: with `conflicts` that were found when they were paid, and without
+/// debts if all `are_paid`. Nothing if nothing changes.
+#[must_use]
+pub fn settled(
+    progress: &DrillStatus,
+    conflicts: &[Conflict],
+    are_paid: bool,
+    generation: i64,
+    now: Timestamp,
+) -> Option<DrillStatus> {
+    let mut next = progress.clone();
+    next.conflicts = union(&next.conflicts, conflicts.iter().map(describe));
+    if are_paid {
+        next.debts.clear();
+        next.open.clear();
+    }
+    conditions(&mut next, generation, now);
+    (next != *progress).then_some(next)
 }
 
 /// Whether a contract's copy is still needed: its drill acts, something that was `seen` in its cluster or on the hub may be its
 /// claim, or it is so young that a write of its drill may be under way, which would leave a claim without it.
 #[must_use]
-pub fn is_needed<'a>(
-    copy: &Object,
-    acting: &BTreeSet<String>,
-    mut seen: impl Iterator<Item = &'a (Target, Object)>,
-    now: Timestamp,
-) -> bool {
+pub fn is_needed<'a>(copy: &Object, swept: &Swept, mut seen: impl Iterator<Item = &'a (Target, Object)>, now: Timestamp) -> bool {
     let Some(owner) = copy.label(LABEL) else { return true };
-    let young = copy.created().is_none_or(|created| now - created < FORGOTTEN);
+    let young = match swept.over.get(owner) {
+        Some(done) => now - *done < LANDED,
+        None => copy.created().is_none_or(|created| now - created < FORGOTTEN),
+    };
     let may_be_its = |(target, object): &(Target, Object)| match claim::read(object, target) {
         Read::Claim(claim) | Read::Copied(claim) => claim.by.uid == owner,
         Read::Nothing => object.label(LABEL) == Some(owner),
         Read::Broken(_) | Read::Format(_) => true,
     };
-    young || acting.contains(owner) || seen.any(may_be_its)
+    young || swept.acting.contains(owner) || seen.any(may_be_its)
 }
 
 /// Whether what must go back before this is back.
@@ -102,7 +132,8 @@ fn has_its_turn(contract: &Contract, target: &Target, swept: &Swept) -> bool {
         }
         Kind::HorizontalPodAutoscaler | Kind::Deployment | Kind::StatefulSet => {
             let routes = contract.uids.keys().filter(|target| target.kind == Kind::HTTPRoute);
-            routes.into_iter().all(|route| swept.looked.contains(&route.cluster) && !swept.claimed.contains(route))
+            swept.traffic_is_back
+                || routes.into_iter().all(|route| swept.looked.contains(&route.cluster) && !swept.claimed.contains(route))
         }
         Kind::Node
         | Kind::ReplicaSet
@@ -115,7 +146,10 @@ fn has_its_turn(contract: &Contract, target: &Target, swept: &Swept) -> bool {
         | Kind::Region
         | Kind::EvacuationPlan
         | Kind::Drill
-        | Kind::TrafficRoute => true,
+        | Kind::TrafficRoute
+        | Kind::CronJob
+        | Kind::Job
+        | Kind::SingletonWorkload => true,
     }
 }
 
@@ -154,20 +188,22 @@ mod tests {
         let claimed = object(&claim.to_string());
         let nobody = Swept::default();
         let (seen, unread) = (Open::default(), Open { unread: ["over".to_owned()].into(), ..Open::default() });
-        let swept = |open: &[Option<&Open>]| sweep(&claimed, &target, &nobody, open, Term(1)).unwrap().is_some();
+        let swept = |open: &[Option<&Open>]| sweep(&claimed, &target, &nobody, open, Term(1)).unwrap().write.is_some();
         assert!(swept(&[Some(&seen)]), "no contract is open: it is dead");
         assert!(!swept(&[Some(&seen), None]), "one cluster was not seen");
         assert!(!swept(&[Some(&unread)]), "its contract is there and cannot be read");
         let acts = Swept { acting: ["over".to_owned()].into(), ..Swept::default() };
-        assert_eq!(sweep(&claimed, &target, &acts, &[Some(&seen)], Term(1)).unwrap(), None, "its drill acts");
+        assert_eq!(sweep(&claimed, &target, &acts, &[Some(&seen)], Term(1)).unwrap().write, None, "its drill acts");
         let created = "2026-12-08T10:00:00Z";
         let metadata = json!({"name": "copy", "creationTimestamp": created, "labels": {LABEL: "over"}});
         let copy = Object::new(json!({"metadata": metadata}));
         let now: Timestamp = "2026-12-08T10:11:00Z".parse().unwrap();
-        let needed = |seen: &[(Target, Object)], now| is_needed(&copy, &nobody.acting, seen.iter(), now);
+        let needed = |seen: &[(Target, Object)], now| is_needed(&copy, &nobody, seen.iter(), now);
         assert!(needed(&[(target.clone(), claimed.clone())], now), "its claim is there");
         assert!(!needed(&[], now));
         assert!(needed(&[], now - TimeDelta::minutes(5)), "too young");
+        let over = Swept { over: [("over".to_owned(), now - TimeDelta::minutes(7))].into(), ..Swept::default() };
+        assert!(!is_needed(&copy, &over, [].iter(), now - TimeDelta::minutes(5)), "its drill has been over for minutes");
         let newer = object(&claim.to_string().replace("\"format\":1", "\"format\":2"));
         assert_eq!(sweep(&newer, &target, &nobody, &[Some(&seen)], Term(1)), Err(Refusal::Format(2)));
     }

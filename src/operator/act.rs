@@ -1,6 +1,7 @@
 //! Commit and perform: the only places that write.
 
 use super::{Error, Operator};
+use crate::api::{FINALIZER, SINGLETON_FINALIZER};
 use crate::claim::Write;
 use crate::cluster::{Body, CallError, Category};
 use crate::decide::Effect;
@@ -42,7 +43,7 @@ impl Operator {
     }
 
     /// Does one effect, if this instance still leads. Its outcome is told and nothing else: the next look shows what became of it.
-    pub(super) async fn perform(&self, effect: &Effect, drill: &Object) {
+    pub(super) async fn perform(&self, effect: &Effect, kind: Kind, of: &Object) {
         if self.leadership.held(&self.seam).is_none() {
             return;
         }
@@ -58,13 +59,15 @@ impl Operator {
             Effect::Delete(target, version) => (target.clone(), self.delete(target, version).await),
             Effect::Finalizer(on) => {
                 let Ok(hub) = self.hub() else { return };
-                let target = Target { cluster: hub, kind: Kind::Drill, namespace: None, name: drill.name().to_owned() };
-                let mut list: Vec<Json> = drill.list("/metadata/finalizers").to_vec();
-                list.retain(|name| name.as_str() != Some(crate::api::FINALIZER));
+                let namespace = Some(of.namespace().to_owned()).filter(|namespace| !namespace.is_empty());
+                let target = Target { cluster: hub, kind, namespace, name: of.name().to_owned() };
+                let finalizer = if kind == Kind::Drill { FINALIZER } else { SINGLETON_FINALIZER };
+                let mut list: Vec<Json> = of.list("/metadata/finalizers").to_vec();
+                list.retain(|name| name.as_str() != Some(finalizer));
                 if *on {
-                    list.push(crate::api::FINALIZER.into());
+                    list.push(finalizer.into());
                 }
-                let body = json!({"metadata": {"resourceVersion": drill.resource_version(), "finalizers": list}});
+                let body = json!({"metadata": {"resourceVersion": of.resource_version(), "finalizers": list}});
                 let outcome = self.send(&target, Method::PATCH, &target.path(), Body::Merge(body)).await.map(drop);
                 (target, outcome)
             }
@@ -72,25 +75,28 @@ impl Operator {
         self.remember(&target, outcome.as_ref().err());
         self.telemetry.write(target.kind, outcome.as_ref().err().map(|error| error.category));
         match outcome {
-            Ok(()) => tracing::info!(drill = drill.name(), cluster = %target.cluster, object = target.label(), "written"),
+            Ok(()) => tracing::info!(of = of.name(), cluster = %target.cluster, object = target.label(), "written"),
             // The object moved on, or another look did it already: the next one decides anew.
             Err(error) if matches!(error.category, Category::Conflict | Category::NotFound) => {
-                tracing::info!(drill = drill.name(), object = target.label(), %error, "not written: it changed meanwhile");
+                tracing::info!(of = of.name(), object = target.label(), %error, "not written: it changed meanwhile");
             }
             Err(error) => {
-                tracing::warn!(drill = drill.name(), cluster = %target.cluster, object = target.label(), %error, "not written");
+                tracing::warn!(of = of.name(), cluster = %target.cluster, object = target.label(), %error, "not written");
             }
         }
     }
 
-    /// Deletes an own object, if it is still the one with this uid.
+    /// Deletes an own object, or a Job, if it is still the one with this uid.
     pub(super) async fn delete(&self, target: &Target, version: &Version) -> Result<(), CallError> {
-        let body = Body::Json(json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": version.uid}}));
+        // A Job's pods go with it; without a word the API server would leave them.
+        let body = Body::Json(json!({
+            "apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background", "preconditions": {"uid": version.uid},
+        }));
         self.send(target, Method::DELETE, &target.path(), body).await.map(drop)
     }
 
     /// Keeps why an API server does not take a write of an object, until it takes one. Losing it loses a message.
-    fn remember(&self, target: &Target, error: Option<&CallError>) {
+    pub(super) fn remember(&self, target: &Target, error: Option<&CallError>) {
         let Ok(mut refusals) = self.refusals.lock() else { return };
         match error {
             Some(CallError { category: Category::Forbidden | Category::Invalid, message }) => {

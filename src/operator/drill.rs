@@ -6,8 +6,8 @@ use crate::api::{
 };
 use crate::cluster::{Body, CallError, Category};
 use crate::decide::{
-    self, Application, Contract, Effect, Event, Orders, RegionFacts, RouteFacts, Stored, accept, conditions, decide,
-    first_writes, hash, needs, needs_accept, refuse, seal, transition, unusable,
+    self, Application, Contract, Effect, Event, Orders, RegionFacts, RouteFacts, SingletonFacts, Stored, accept, conditions,
+    decide, first_writes, hash, needs, needs_accept, refuse, seal, transition, unusable,
 };
 use crate::observe::observe;
 use crate::probe::prometheus;
@@ -64,7 +64,7 @@ pub(super) async fn activate(operator: &Operator, key: &Key, term: Term) -> Resu
         // The lock first: the finalizer says that it may still be there.
         Phase::Done => {
             let free = operator.unlock(seen.uid()).await?;
-            operator.perform(&free.unwrap_or(Effect::Finalizer(false)), &seen).await;
+            operator.perform(&free.unwrap_or(Effect::Finalizer(false)), Kind::Drill, &seen).await;
             Ok(Some(now + SOON))
         }
         // A newer leader has been here: this instance leads no more, whatever its lease says.
@@ -86,7 +86,7 @@ pub(super) async fn activate(operator: &Operator, key: &Key, term: Term) -> Resu
         _ if progress.contract.is_some() => run.act().await,
         _ if orders.deleted => {
             if orders.finalizer {
-                operator.perform(&Effect::Finalizer(false), &seen).await;
+                operator.perform(&Effect::Finalizer(false), Kind::Drill, &seen).await;
             }
             Ok(None)
         }
@@ -289,6 +289,16 @@ impl Run<'_> {
                 Some(RouteFacts { namespace, name: route.metadata.name.clone()?, spec: route.spec })
             })
             .collect();
+        let singletons = store.singletons().into_iter().filter_map(|singleton| {
+            let namespace = singleton.metadata.namespace.clone().filter(|namespace| namespaces.contains(namespace))?;
+            Some(SingletonFacts {
+                namespace,
+                name: singleton.metadata.name?,
+                uid: singleton.metadata.uid?,
+                spec: singleton.spec,
+                status: singleton.status.unwrap_or_default(),
+            })
+        });
         let settings = &self.operator.settings;
         let prometheus_refused = plan.as_ref().and_then(|plan| plan.prometheus.as_ref()).and_then(|chosen| {
             let host = prometheus::host(&chosen.url)?;
@@ -307,6 +317,8 @@ impl Run<'_> {
             plan,
             regions: regions.collect(),
             routes,
+            singletons: singletons.collect(),
+            owed: self.operator.owed(),
             hub: self.operator.hub()?,
             prometheus: settings.prometheus.clone(),
             prometheus_refused,
@@ -347,7 +359,7 @@ impl Run<'_> {
             Err(Error::Call(error)) if error.category == Category::Conflict => return Ok(Some(now + SOON)),
             Err(error) => return Err(error),
         };
-        join_all(decision.effects.iter().map(|effect| self.operator.perform(effect, &after))).await;
+        join_all(decision.effects.iter().map(|effect| self.operator.perform(effect, Kind::Drill, &after))).await;
         if over {
             self.operator.forget(reference);
             return Ok(Some(now));
@@ -446,6 +458,7 @@ fn is_news(hold: &Hold, before: &DrillStatus, next: &DrillStatus) -> bool {
         | HoldReason::Contention
         | HoldReason::WriteRefused
         | HoldReason::Unreachable
+        | HoldReason::NeedsHuman
         | HoldReason::ContractLost => before.hold.as_ref().is_none_or(|before| before.reason != hold.reason),
     }
 }

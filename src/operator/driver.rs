@@ -1,7 +1,7 @@
 //! An ordered map of key to due time; a change of an object, a wake, a lease change or a finished run moves entries. At most one
 //! run per key, bounded concurrency.
 
-use super::{Error, Operator, drill, plan, region, route, sweep};
+use super::{Error, Operator, drill, plan, region, route, singleton, sweep};
 use crate::terms::{Kind, Term, Timestamp};
 use chrono::TimeDelta;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +13,9 @@ use tokio::task::{Id, JoinSet};
 const AT_ONCE: usize = 8;
 /// How often the driver looks for changes and due keys.
 const LOOK: Duration = Duration::from_millis(100);
+/// How long one object is left alone after a run: two hands that undo each other's work, be one of them ours, must not keep an API
+/// server busy.
+const SPACED: TimeDelta = TimeDelta::milliseconds(50);
 /// How soon a failed activation is tried again.
 const AGAIN: TimeDelta = TimeDelta::seconds(1);
 
@@ -34,12 +37,14 @@ pub(super) async fn drive(operator: &Arc<Operator>) {
     let mut running: BTreeSet<Key> = BTreeSet::new();
     let mut runs: JoinSet<Option<Timestamp>> = JoinSet::new();
     let mut keys: BTreeMap<Id, Key> = BTreeMap::new();
+    let mut ended: BTreeMap<Key, Timestamp> = BTreeMap::new();
     let mut term = None;
     let sweep = Key { kind: Kind::Namespace, namespace: None, name: "sweep".to_owned() };
     loop {
         let now = operator.seam.clock.now();
         let held = operator.leadership.held(&operator.seam).map(|(term, _)| term);
         if held != term {
+            ended.clear();
             // What ran under another term must not go on; what it committed is found in the world.
             runs.abort_all();
             while runs.join_next().await.is_some() {}
@@ -58,13 +63,14 @@ pub(super) async fn drive(operator: &Arc<Operator>) {
                 }
             }
             due.retain(|key, _| versions.contains_key(key) || *key == sweep);
+            ended.retain(|_, at| now < *at + SPACED);
             due.entry(sweep.clone()).or_insert(now);
             seen = versions;
-            // Drills first, then who waits longest: regions that do not answer must not keep a drill waiting.
+            // Drills and singletons first, then who waits longest: regions that do not answer must not keep them waiting.
             let mut ready: Vec<(bool, Timestamp, Key)> = due
                 .iter()
-                .filter(|(key, at)| **at <= now && !running.contains(*key))
-                .map(|(key, at)| (key.kind != Kind::Drill, *at, key.clone()))
+                .filter(|(key, at)| **at <= now && !running.contains(*key) && !ended.contains_key(*key))
+                .map(|(key, at)| (!matches!(key.kind, Kind::Drill | Kind::SingletonWorkload), *at, key.clone()))
                 .collect();
             ready.sort();
             for (_, _, key) in ready.into_iter().take(AT_ONCE.saturating_sub(running.len())) {
@@ -88,6 +94,7 @@ pub(super) async fn drive(operator: &Arc<Operator>) {
                 };
                 let Some(key) = keys.remove(&id) else { continue };
                 running.remove(&key);
+                ended.insert(key.clone(), operator.seam.clock.now());
                 if let (Some(wake), Some(at)) = (wake, due.get_mut(&key)) {
                     *at = (*at).min(wake);
                 }
@@ -104,6 +111,7 @@ async fn activate(operator: Arc<Operator>, key: Key, term: Term) -> Option<Times
         Kind::Region => region::activate(&operator, &key).await,
         Kind::EvacuationPlan => plan::activate(&operator, &key).await,
         Kind::TrafficRoute => route::activate(&operator, &key).await,
+        Kind::SingletonWorkload => singleton::activate(&operator, &key, term).await,
         _ => sweep::activate(&operator, term).await,
     };
     let seconds = (operator.seam.clock.monotonic() - begun).as_secs_f64();

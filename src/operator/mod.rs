@@ -5,7 +5,10 @@ mod drill;
 mod driver;
 mod plan;
 mod region;
+/// Putting back by hand.
+pub mod restore;
 mod route;
+mod singleton;
 mod store;
 mod sweep;
 
@@ -45,6 +48,7 @@ pub struct Operator {
     hub: Mutex<Option<ClusterUid>>,
     contracts: Mutex<drill::Contracts>,
     refusals: Mutex<BTreeMap<Target, String>>,
+    claims: Mutex<BTreeMap<ClusterUid, u32>>,
 }
 
 /// Why an activation failed; it is tried again.
@@ -97,6 +101,7 @@ impl Operator {
             hub: Mutex::default(),
             contracts: Mutex::default(),
             refusals: Mutex::default(),
+            claims: Mutex::default(),
         })
     }
 
@@ -109,15 +114,21 @@ impl Operator {
             identity: self.settings.identity.clone(),
             leadership: self.leadership.clone(),
         };
-        let highest =
-            || Term(self.store.drills().iter().map(|drill| drill.status.as_ref().map_or(0, |s| s.term)).max().unwrap_or(0));
-        let watches =
-            [Kind::Region, Kind::EvacuationPlan, Kind::TrafficRoute, Kind::Drill].map(|kind| self.store.follow(kind, self));
+        let highest = || {
+            let drills = self.store.drills().into_iter().filter_map(|drill| Some(drill.status?.term));
+            let singletons = self.store.singletons().into_iter().filter_map(|singleton| Some(singleton.status?.term));
+            Term(drills.chain(singletons).max().unwrap_or(0))
+        };
+        let watches = store::FOLLOWED.map(|kind| self.store.follow(kind, self));
         tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => {}
-            // The highest term is known when the drills are.
-            () = async { self.store.synced(Kind::Drill).await; lease.hold(highest).await } => {}
+            // The highest term is known when the drills and the singletons are.
+            () = async {
+                self.store.synced(Kind::Drill).await;
+                self.store.synced(Kind::SingletonWorkload).await;
+                lease.hold(highest).await;
+            } => {}
             () = self.identify_hub() => {}
             _ = futures::future::join_all(watches) => {}
             () = driver::drive(self) => {}
@@ -158,6 +169,12 @@ impl Operator {
     /// All metrics in the text format of Prometheus.
     #[must_use]
     pub fn metrics(&self) -> String {
-        self.telemetry.render(&self.store.drills(), &self.store.routes(), self.leadership.held(&self.seam).is_some())
+        self.telemetry.render(
+            &self.store.drills(),
+            &self.store.routes(),
+            &self.store.singletons(),
+            &self.store.regions(),
+            self.leadership.held(&self.seam).is_some(),
+        )
     }
 }

@@ -3,7 +3,7 @@
 use super::{Error, Key, Operator};
 use crate::api::{Phase, Region, RegionState, RegionStatus, Status, set};
 use crate::cluster::{Category, FleetError};
-use crate::terms::{ClusterUid, Kind, Timestamp};
+use crate::terms::{ClusterUid, Kind, RegionName, Timestamp};
 use chrono::TimeDelta;
 
 /// How often a region is looked at.
@@ -49,6 +49,21 @@ pub(super) async fn activate(operator: &Operator, key: &Key) -> Result<Option<Ti
     };
     set(&mut next.conditions, "Reachable", reachable, reason, &message, generation, now);
     set(&mut next.conditions, "Ready", ready, reason, &message, generation, now);
+    let cluster = next.cluster_uid.clone().map(ClusterUid);
+    let counted = cluster.and_then(|cluster| operator.claims.lock().ok()?.get(&cluster).copied());
+    next.claims = counted.or(next.claims);
+    let owed = RegionName::try_from(key.name.as_str()).ok().and_then(|region| operator.owed().remove(&region));
+    let (settled, reason, message) = match owed {
+        Some(owed) => {
+            let message = format!("{owed}; it is put back when the region can be reached, and no drill starts until then");
+            (Status::False, "Debts", message)
+        }
+        None => (Status::True, "Settled", "nothing of a drill that is over is left here".to_owned()),
+    };
+    if settled == Status::False && !before.conditions.iter().any(|was| was.kind == "Settled" && was.status == settled) {
+        operator.tell(Kind::Region, &seen, true, "Debts", &message).await;
+    }
+    set(&mut next.conditions, "Settled", settled, reason, &message, generation, now);
     if next != before {
         operator.commit(Kind::Region, &seen, &next).await?;
     }

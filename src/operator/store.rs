@@ -2,7 +2,7 @@
 
 use super::Operator;
 use super::driver::Key;
-use crate::api::{Drill, EvacuationPlan, Region, TrafficRoute};
+use crate::api::{Drill, EvacuationPlan, Region, SingletonWorkload, TrafficRoute};
 use crate::terms::{Json, Kind, Object};
 use futures::StreamExt;
 use kube::api::{ApiResource, DynamicObject};
@@ -13,6 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+/// The kinds that are followed.
+pub(super) const FOLLOWED: [Kind; 5] =
+    [Kind::Region, Kind::EvacuationPlan, Kind::TrafficRoute, Kind::SingletonWorkload, Kind::Drill];
 /// How long one watch lasts: a silent connection is noticed after this.
 const WATCH: u32 = 20;
 /// How long a list or a watch may take to begin to answer.
@@ -132,6 +135,12 @@ impl Store {
         self.all(Kind::TrafficRoute)
     }
 
+    /// All singletons that parse.
+    #[must_use]
+    pub fn singletons(&self) -> Vec<SingletonWorkload> {
+        self.all(Kind::SingletonWorkload)
+    }
+
     /// Waits until a kind has been listed.
     pub(super) async fn synced(&self, kind: Kind) {
         while !self.synced.lock().unwrap_or_else(PoisonError::into_inner).contains(&kind) {
@@ -143,7 +152,7 @@ impl Store {
     #[must_use]
     pub fn waits_for(&self) -> Vec<String> {
         let synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
-        [Kind::Region, Kind::EvacuationPlan, Kind::TrafficRoute, Kind::Drill]
+        FOLLOWED
             .into_iter()
             .filter(|kind| !synced.contains(kind))
             .map(|kind| format!("the first list of {}", kind.resource().1))

@@ -2,13 +2,13 @@
 //! time; this is for what a crash, a late request, a rollback or a removed finalizer left behind.
 
 use super::{Error, Operator};
-use crate::api::Phase;
-use crate::claim::{ANNOTATION, LABEL};
+use crate::api::{Drill, Phase};
+use crate::claim::{ANNOTATION, Conflict, LABEL, Outcome, Refusal};
 use crate::cluster::{Api, CallError, Category};
-use crate::decide::{self, Contract, Open, Swept, is_needed};
+use crate::decide::{self, Contract, Open, Swept, is_needed, settled};
 use crate::dialect::size;
 use crate::observe::observe;
-use crate::terms::{ClusterUid, Kind, Object, Target, Term, Timestamp, Version, digest};
+use crate::terms::{ClusterUid, Kind, Object, RegionName, Target, Term, Timestamp, Version, digest};
 use crate::world::{Needs, World};
 use chrono::TimeDelta;
 use futures::future::join_all;
@@ -20,8 +20,15 @@ const EVERY: TimeDelta = TimeDelta::seconds(30);
 /// How long a list may take.
 const LIST: Duration = Duration::from_secs(5);
 /// The kinds that firedrill claims, and the one that copies what a Deployment has.
-const CLAIMED: [Kind; 6] =
-    [Kind::HTTPRoute, Kind::HorizontalPodAutoscaler, Kind::Deployment, Kind::ReplicaSet, Kind::StatefulSet, Kind::Node];
+const CLAIMED: [Kind; 7] = [
+    Kind::HTTPRoute,
+    Kind::HorizontalPodAutoscaler,
+    Kind::Deployment,
+    Kind::ReplicaSet,
+    Kind::StatefulSet,
+    Kind::CronJob,
+    Kind::Node,
+];
 
 pub(super) async fn activate(operator: &Operator, term: Term) -> Result<Option<Timestamp>, Error> {
     let hub = operator.hub()?;
@@ -29,7 +36,8 @@ pub(super) async fn activate(operator: &Operator, term: Term) -> Result<Option<T
     let known = store.regions().into_iter().filter_map(|region| region.status?.cluster_uid).map(ClusterUid);
     let regions: BTreeSet<ClusterUid> = known.collect();
     let clusters: BTreeSet<ClusterUid> = regions.iter().chain([&hub]).cloned().collect();
-    let namespaces: BTreeSet<String> = store.plans().into_iter().flat_map(|plan| plan.spec.namespaces).collect();
+    let led = store.singletons().into_iter().filter_map(|singleton| singleton.metadata.namespace);
+    let namespaces: BTreeSet<String> = store.plans().into_iter().flat_map(|plan| plan.spec.namespaces).chain(led).collect();
     // First the claims, then whose they may be: a drill that made one of them is then seen, acting or over. What it did since is
     // guarded by the version.
     let suspects = join_all(clusters.iter().map(async |cluster| match operator.fleet.by_uid(cluster) {
@@ -37,14 +45,14 @@ pub(super) async fn activate(operator: &Operator, term: Term) -> Result<Option<T
         None => (Vec::new(), false),
     }))
     .await;
-    let drills = operator.fleet.hub.list(&Kind::Drill.path(None), "", LIST).await?;
-    let over = format!("{:?}", Phase::Done);
-    let acting: BTreeSet<String> = drills
-        .into_iter()
-        .map(Object::new)
-        .filter(|drill| drill.text("/status/phase") != over)
-        .map(|drill| drill.uid().to_owned())
-        .collect();
+    let drills: Vec<Object> =
+        operator.fleet.hub.list(&Kind::Drill.path(None), "", LIST).await?.into_iter().map(Object::new).collect();
+    // A singleton that is there speaks for itself: its loop alone writes and gives back.
+    let singletons = operator.fleet.hub.list(&Kind::SingletonWorkload.path(None), "", LIST).await?.into_iter().map(Object::new);
+    let done = format!("{:?}", Phase::Done);
+    let (over, act): (Vec<&Object>, Vec<&Object>) = drills.iter().partition(|drill| drill.text("/status/phase") == done);
+    let acting: BTreeSet<String> =
+        act.iter().map(|drill| drill.uid().to_owned()).chain(singletons.map(|singleton| singleton.uid().to_owned())).collect();
     let copies = join_all(clusters.iter().filter(|cluster| **cluster != hub).map(async |cluster| {
         let path = Kind::ConfigMap.path(Some(&operator.settings.namespace));
         let copies = match operator.fleet.by_uid(cluster) {
@@ -60,16 +68,44 @@ pub(super) async fn activate(operator: &Operator, term: Term) -> Result<Option<T
         claimed: suspects.iter().flat_map(|(found, _)| found).map(|(target, _)| target.clone()).collect(),
         looked: clusters.iter().zip(&suspects).filter(|(_, (_, all))| *all).map(|(cluster, _)| cluster.clone()).collect(),
         world: leaving(operator, open.values().flatten().flat_map(|open| &open.contracts), &acting).await,
+        over: over
+            .iter()
+            .filter_map(|drill| Some((drill.uid().to_owned(), drill.text("/status/times/done").parse().ok()?)))
+            .collect(),
         acting,
+        traffic_is_back: false,
     };
+    operator.count_claims(clusters.iter().zip(&suspects));
+    let mut back = Vec::new();
+    let mut conflicts: BTreeMap<String, Vec<Conflict>> = BTreeMap::new();
     for (cluster, (found, _)) in clusters.iter().zip(&suspects) {
         // In a region a claim speaks while the copy is there, which the drill deletes after the last undo; on the hub, where the
         // original stays for the record, while any region has one.
         let speaking: Vec<Option<&Open>> =
             open.iter().filter(|(other, _)| *cluster == hub || **other == cluster).map(|(_, open)| open.as_ref()).collect();
         for (target, object) in found {
-            take_back(operator, target, decide::sweep(object, target, &swept, &speaking, term)).await;
+            let outcome = decide::sweep(object, target, &swept, &speaking, term);
+            if let (Ok(outcome), Some(owner)) = (&outcome, object.label(LABEL)) {
+                conflicts.entry(owner.to_owned()).or_default().extend(outcome.conflicts.iter().cloned());
+            }
+            back.push((target, outcome));
         }
+    }
+    // First said, then done: a value that is somebody else's is seen only once, since the write forgets it.
+    for drill in &over {
+        let found = conflicts.get(drill.uid()).map_or(&[][..], Vec::as_slice);
+        let is_its = |(target, object): &(Target, Object)| {
+            object.label(LABEL) == Some(drill.uid())
+                || matches!(crate::claim::read(object, target), crate::claim::Read::Claim(claim) if claim.by.uid == drill.uid())
+        };
+        let all_seen = swept.looked.len() == clusters.len() && copies.iter().all(|(_, copies)| copies.is_some());
+        let has_copy =
+            copies.iter().filter_map(|(_, copies)| copies.as_ref()).flatten().any(|copy| copy.label(LABEL) == Some(drill.uid()));
+        let is_paid = all_seen && !has_copy && !suspects.iter().flat_map(|(found, _)| found).any(is_its);
+        settle(operator, drill, found, is_paid).await?;
+    }
+    for (target, outcome) in back {
+        take_back(operator, target, outcome).await;
     }
     let suspects: BTreeMap<&ClusterUid, &Vec<(Target, Object)>> =
         clusters.iter().zip(&suspects).filter(|(_, (_, all))| *all).map(|(cluster, (found, _))| (cluster, found)).collect();
@@ -77,7 +113,7 @@ pub(super) async fn activate(operator: &Operator, term: Term) -> Result<Option<T
         let claimed = [*cluster, &hub].map(|cluster| suspects.get(cluster));
         let ([Some(here), Some(there)], Some(copies)) = (claimed, copies) else { continue };
         let now = operator.seam.clock.now();
-        for copy in copies.iter().filter(|copy| !is_needed(copy, &swept.acting, here.iter().chain(*there), now)) {
+        for copy in copies.iter().filter(|copy| !is_needed(copy, &swept, here.iter().chain(*there), now)) {
             forget(operator, cluster, copy).await;
         }
     }
@@ -87,7 +123,7 @@ pub(super) async fn activate(operator: &Operator, term: Term) -> Result<Option<T
 /// What may have a claim: whatever has the label, anywhere; and in the plans' namespaces whatever has the annotation, since a
 /// rollback brings that back without the label. And whether all of it could be looked at. On a hub that is no region there are
 /// only routes.
-async fn suspects(
+pub(crate) async fn suspects(
     api: &Api,
     cluster: &ClusterUid,
     only_routes: bool,
@@ -119,6 +155,42 @@ async fn suspects(
     (found.into_iter().collect(), all)
 }
 
+impl Operator {
+    /// Keeps how many objects have a claim, per cluster that was seen whole.
+    fn count_claims<'a>(&self, seen: impl Iterator<Item = (&'a ClusterUid, &'a (Vec<(Target, Object)>, bool))>) {
+        let Ok(mut claims) = self.claims.lock() else { return };
+        for (cluster, (found, all)) in seen {
+            let claimed = found.iter().filter(|(target, _)| target.kind != Kind::ReplicaSet).count();
+            if *all {
+                claims.insert(cluster.clone(), u32::try_from(claimed).unwrap_or(u32::MAX));
+            }
+        }
+    }
+
+    /// What each region owes from drills that are over.
+    pub(super) fn owed(&self) -> BTreeMap<RegionName, String> {
+        let mut owed: BTreeMap<RegionName, String> = BTreeMap::new();
+        for drill in self.store.drills() {
+            let Some(status) = drill.status.filter(|status| status.phase == Phase::Done) else { continue };
+            let name = drill.metadata.name.unwrap_or_default();
+            for debt in &status.debts {
+                let Some((region, what)) = debt.split_once(": ") else { continue };
+                // What the hub has to lead back, the region that was left waits for.
+                let region = if region == "the hub" { drill.spec.region.as_str() } else { region };
+                let Ok(region) = RegionName::try_from(region) else { continue };
+                let text = owed.entry(region).or_insert_with(|| format!("drill {name} left"));
+                if text.len() < 512 {
+                    text.extend([" ", what, ","]);
+                }
+            }
+        }
+        for text in owed.values_mut() {
+            text.truncate(text.trim_end_matches(',').len());
+        }
+        owed
+    }
+}
+
 /// The workloads of the regions that contracts whose drill is over had emptied: users go back there only when they are Ready.
 async fn leaving(operator: &Operator, contracts: impl Iterator<Item = &Contract>, acting: &BTreeSet<String>) -> World {
     let mut needs = Needs::default();
@@ -131,7 +203,8 @@ async fn leaving(operator: &Operator, contracts: impl Iterator<Item = &Contract>
     observe(&operator.fleet, &operator.seam, &needs).await
 }
 
-fn read(copies: &[Object]) -> Open {
+/// The contracts that copies hold.
+pub(crate) fn read(copies: &[Object]) -> Open {
     let mut open = Open::default();
     for copy in copies {
         let text = copy.text("/data/contract");
@@ -144,9 +217,31 @@ fn read(copies: &[Object]) -> Open {
     open
 }
 
-async fn take_back(operator: &Operator, target: &Target, write: Result<Option<crate::claim::Write>, crate::claim::Refusal>) {
+/// Says of a drill that is over what was found while its debts were paid, and when they are.
+async fn settle(operator: &Operator, seen: &Object, conflicts: &[Conflict], is_paid: bool) -> Result<(), Error> {
+    let Ok(drill) = serde_json::from_value::<Drill>(seen.json().clone()) else { return Ok(()) };
+    let Some(status) = drill.status else { return Ok(()) };
+    if status.format > 1 || (status.debts.is_empty() && conflicts.is_empty()) {
+        return Ok(());
+    }
+    let now = operator.seam.clock.now();
+    let are_paid = is_paid && !status.debts.is_empty();
+    let Some(next) = settled(&status, conflicts, are_paid, drill.metadata.generation.unwrap_or(0), now) else { return Ok(()) };
+    let after = operator.commit(Kind::Drill, seen, &next).await?;
+    for conflict in next.conflicts.iter().filter(|conflict| !status.conflicts.contains(conflict)).take(8) {
+        operator.tell(Kind::Drill, &after, true, "ForeignChangeKept", conflict).await;
+    }
+    if are_paid {
+        let note = format!("what could not be put back at its end is put back now: {}", status.debts.join("; "));
+        tracing::info!(drill = seen.name(), note, "debts paid");
+        operator.tell(Kind::Drill, &after, false, "DebtsPaid", &note).await;
+    }
+    Ok(())
+}
+
+async fn take_back(operator: &Operator, target: &Target, outcome: Result<Outcome, Refusal>) {
     let (object, cluster) = (target.label(), &target.cluster);
-    match write {
+    match outcome.map(|outcome| outcome.write) {
         Ok(None) => {}
         Ok(Some(write)) => match operator.write(&write, false).await {
             Ok(_) => tracing::info!(object, %cluster, "a claim whose owner is over was taken back or removed"),

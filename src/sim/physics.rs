@@ -1,3 +1,6 @@
+/// Pods, Jobs and `CronJob`s.
+mod run;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -19,23 +22,38 @@ pub struct Pace {
     pub seen_after: Duration,
     /// How long an autoscaler takes; the real one looks every 15 s.
     pub scaled_after: Duration,
+    /// Whether there are pods, and Jobs run; else workloads become ready as a whole.
+    pub pods: bool,
+    /// How long a Job's pod runs.
+    pub job_runs: Duration,
+    /// How long a pod that is deleted takes to end.
+    pub ends_after: Duration,
 }
 
 impl Default for Pace {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Self { ready_after: seconds(10), seen_after: seconds(1), scaled_after: seconds(15) }
+        Self {
+            ready_after: seconds(10),
+            seen_after: seconds(1),
+            scaled_after: seconds(15),
+            pods: false,
+            job_runs: seconds(20),
+            ends_after: seconds(3),
+        }
     }
 }
 
-/// Echo physics: what is asked of a cluster comes true after a while. There are no pods: a workload becomes ready as a whole, and nodes always have
-/// room. Nothing fails by itself, and what a foreign hand has set (a node that is not ready) stays; faults are the tests' business.
+/// Echo physics: what is asked of a cluster comes true after a while. A workload becomes ready as a whole, and nodes always have room; where pods
+/// are asked for, they run on the first node. Nothing fails by itself, and what a foreign hand has set (a node that is not ready) stays; faults are the tests' business.
 #[derive(Clone, Debug, Default)]
 pub struct Physics {
     pace: Pace,
     waits: Waits,
     /// The waits of the round before; what is not asked about again is forgotten.
     before: Waits,
+    /// The specs that controllers see, by uid.
+    views: BTreeMap<String, Value>,
     next: Option<DateTime<Utc>>,
 }
 
@@ -76,6 +94,9 @@ impl Physics {
             for workload in ["Deployment", "StatefulSet"] {
                 each(store, workload, |store, kind, key| self.workload(store, kind, key, now));
             }
+            if self.pace.pods {
+                self.run(store, now);
+            }
             if store.revision() == revision {
                 return self.next;
             }
@@ -89,9 +110,14 @@ impl Physics {
         let due = known.unwrap_or_else(|| now + TimeDelta::from_std(delay).unwrap_or(TimeDelta::MAX));
         self.waits.insert(key, (state, due));
         if due > now {
-            self.next = Some(self.next.map_or(due, |next| next.min(due)));
+            self.come(due);
         }
         due <= now
+    }
+
+    /// Comes again at the latest then.
+    fn come(&mut self, due: DateTime<Utc>) {
+        self.next = Some(self.next.map_or(due, |next| next.min(due)));
     }
 
     /// An autoscaler without metrics holds its workload between its bounds; one that was scaled to 0 by hand is left alone.
@@ -171,8 +197,9 @@ fn replica_sets(store: &mut Store, key: &Key, deployment: &Value, hash: &str) ->
         let spec = json!({"selector": at(deployment, "spec.selector"), "template": at(deployment, "spec.template")});
         store.create(&sets, &key.namespace, json!({"metadata": metadata, "spec": spec}), true, false).ok()?;
     }
-    let is_owned = |set: &Value| items(set, "metadata.ownerReferences").any(|owner| *at(owner, "uid") == *at(meta, "uid"));
-    let own: Vec<Key> = store.list(&sets, &key.namespace).filter(|(_, set)| is_owned(set)).map(|(key, _)| key.clone()).collect();
+    let uid = text(meta, "uid");
+    let own: Vec<Key> =
+        store.list(&sets, &key.namespace).filter(|(_, set)| is_owned_by(set, uid)).map(|(key, _)| key.clone()).collect();
     for one in own {
         let is_present = one == present;
         // The real controller copies the annotations, whatever they are, and never takes one back.
@@ -184,6 +211,10 @@ fn replica_sets(store: &mut Store, key: &Key, deployment: &Value, hash: &str) ->
         });
     }
     Some(())
+}
+
+fn is_owned_by(object: &Value, uid: &str) -> bool {
+    items(object, "metadata.ownerReferences").any(|owner| text(owner, "uid") == uid)
 }
 
 fn each<T>(store: &mut Store, kind: &str, mut work: impl FnMut(&mut Store, &Kind, &Key) -> T) {

@@ -1,5 +1,7 @@
 //! The words all else is built from; a wrong one cannot be built.
 
+/// Fencing tokens.
+mod epoch;
 /// A Kubernetes object as it was read.
 mod object;
 /// Amounts of CPU, memory and pods.
@@ -11,6 +13,7 @@ mod spot;
 /// Objects, named completely.
 mod target;
 
+pub use epoch::Epoch;
 pub use object::Object;
 pub use quantity::{Quantity, QuantityError};
 pub use region::{RegionName, RegionNameError};

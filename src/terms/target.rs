@@ -34,6 +34,10 @@ pub enum Kind {
     ReplicaSet,
     /// `apps/v1` `StatefulSet`.
     StatefulSet,
+    /// `batch/v1` `CronJob`.
+    CronJob,
+    /// `batch/v1` Job.
+    Job,
     /// `autoscaling/v2` `HorizontalPodAutoscaler`.
     HorizontalPodAutoscaler,
     /// `coordination.k8s.io/v1` Lease.
@@ -48,6 +52,8 @@ pub enum Kind {
     Drill,
     /// `firedrill.dev/v1alpha1` `TrafficRoute`.
     TrafficRoute,
+    /// `firedrill.dev/v1alpha1` `SingletonWorkload`.
+    SingletonWorkload,
 }
 
 impl Kind {
@@ -64,6 +70,8 @@ impl Kind {
             Self::Deployment => ("apps/v1", "deployments", true),
             Self::ReplicaSet => ("apps/v1", "replicasets", true),
             Self::StatefulSet => ("apps/v1", "statefulsets", true),
+            Self::CronJob => ("batch/v1", "cronjobs", true),
+            Self::Job => ("batch/v1", "jobs", true),
             Self::HorizontalPodAutoscaler => ("autoscaling/v2", "horizontalpodautoscalers", true),
             Self::Lease => ("coordination.k8s.io/v1", "leases", true),
             Self::HTTPRoute => ("gateway.networking.k8s.io/v1", "httproutes", true),
@@ -71,6 +79,7 @@ impl Kind {
             Self::EvacuationPlan => ("firedrill.dev/v1alpha1", "evacuationplans", false),
             Self::Drill => ("firedrill.dev/v1alpha1", "drills", false),
             Self::TrafficRoute => ("firedrill.dev/v1alpha1", "trafficroutes", true),
+            Self::SingletonWorkload => ("firedrill.dev/v1alpha1", "singletonworkloads", true),
         }
     }
 
@@ -169,12 +178,12 @@ impl Version {
     }
 }
 
-/// Whose a claim is: the drill by name and uid.
+/// Whose a claim is: the drill's or the singleton's, by name and uid.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Owner {
-    /// The drill's name, for people.
+    /// Its name, for people; a singleton's with its namespace: `shop/nightly`.
     pub name: String,
-    /// The drill's uid, which decides.
+    /// Its uid, which decides.
     pub uid: String,
 }
 

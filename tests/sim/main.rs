@@ -24,6 +24,7 @@ mod faults;
 mod network;
 mod physics;
 mod rules;
+mod singleton;
 mod watches;
 mod world;
 

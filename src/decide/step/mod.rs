@@ -3,6 +3,7 @@
 
 mod cordon;
 mod headroom;
+mod singletons;
 mod traffic;
 
 use super::contract::{Contract, Step, Work};
@@ -48,6 +49,7 @@ pub(super) fn stride(step: &Step, before: &StepStatus, view: &View<'_>) -> Strid
         Work::Headroom(_) => headroom::stride(step, before, view),
         Work::Cordon(_) => cordon::stride(step, before, view),
         Work::Traffic(traffic) => traffic::stride(step, traffic, before, view),
+        Work::Singletons(led) => singletons::stride(led, before, view),
     }
 }
 

@@ -1,0 +1,7 @@
+//! What runs in one region at a time: how it is stopped and started, and what of it still runs.
+
+mod schedule;
+mod workload;
+
+pub use schedule::{Schedule, ScheduleError};
+pub use workload::{CATCH_UP, DEADLINE, EPOCH, Job, Pod, Site, deadline, epoch, lists, node_lists, started, stopped, switch};
