@@ -74,6 +74,8 @@ pub enum End {
     Break,
     /// It never arrives; the caller hangs.
     Lost,
+    /// It is answered as if it had been done, and nothing is stored.
+    Pretend,
 }
 
 /// The function that decides over every request: shared by links, and replaceable at any time.
@@ -127,14 +129,18 @@ pub struct Link {
     fates: Fates,
     lag: Arc<Mutex<(fastrand::Rng, RangeInclusive<Duration>)>>,
     cut: watch::Sender<bool>,
+    lie: Arc<Mutex<Option<Lie>>>,
 }
+
+/// Changes an answer on its way.
+type Lie = Box<dyn Fn(&Call, &mut serde_json::Value) + Send>;
 
 impl Link {
     /// A link whose watch events arrive at once; `rng` is for their lag.
     #[must_use]
     pub fn new(server: Server, instance: &str, fates: Fates, rng: fastrand::Rng) -> Self {
         let lag = Arc::new(Mutex::new((rng, Duration::ZERO..=Duration::ZERO)));
-        Self { server, instance: instance.into(), fates, lag, cut: watch::Sender::new(false) }
+        Self { server, instance: instance.into(), fates, lag, cut: watch::Sender::new(false), lie: Arc::default() }
     }
 
     /// Every watch event takes a time from this range from now on. Their order within one watch stays.
@@ -145,6 +151,18 @@ impl Link {
     /// Nothing passes until [`Link::heal`], in neither direction: calls hang, answers and watch events wait. Who gives up waiting may still have sent.
     pub fn partition(&self) {
         self.cut.send_replace(true);
+    }
+
+    /// Changes every answer but watches so from now on: what a wrong decision looks like from outside, to see that it would be found.
+    pub fn lie(&self, lie: impl Fn(&Call, &mut serde_json::Value) + Send + 'static) {
+        *locked(&self.lie) = Some(Box::new(lie));
+    }
+
+    fn forged(&self, call: &Call, answer: Answer) -> Answer {
+        let (Answer::Whole { code, body }, Some(lie)) = (&answer, &*locked(&self.lie)) else { return answer };
+        let Ok(mut json) = serde_json::from_slice(body) else { return answer };
+        lie(call, &mut json);
+        Answer::Whole { code: *code, body: json.to_string().into_bytes() }
     }
 
     /// Everything that waits goes on.
@@ -185,18 +203,20 @@ impl Link {
             End::Lost => return reply.closed().await,
             End::Refuse(code, reason) => Answer::Whole { code, body: Refusal::other(code, reason).body() },
             End::Deliver | End::LoseAnswer | End::Break => self.server.answer(&self.instance, &ask),
+            End::Pretend => self.server.answer(&self.instance, &Ask { dry_run: true, ..ask }),
             End::Twice => {
                 let first = self.server.answer(&self.instance, &ask);
                 let _ = self.server.answer(&self.instance, &ask);
                 first
             }
         };
+        let answer = self.forged(&call, answer);
         tokio::time::sleep(after).await;
         self.passable().await;
         match end {
             End::LoseAnswer => reply.closed().await,
             End::Break => tell(reply, Err(LinkError::Broken)),
-            End::Deliver | End::Twice | End::Refuse(..) | End::Lost => tell(reply, Ok(self.response(answer))),
+            End::Deliver | End::Pretend | End::Twice | End::Refuse(..) | End::Lost => tell(reply, Ok(self.response(answer))),
         }
     }
 

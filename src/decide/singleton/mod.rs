@@ -389,12 +389,8 @@ impl View<'_> {
         let timeout = self.facts.spec.stop.as_ref().and_then(|stop| stop.timeout).map_or(Duration::from_mins(10), Duration::from);
         turn.person = self.sites.values().any(Result::is_err)
             || super::gate::elapsed(handover.since, self.now) >= timeout
-            || turn.next.pods.iter().any(|pod| pod.gone.is_none() && !self.is_alive(&pod.uid));
+            || self.sites.keys().any(|region| proof::silent(self.facts, &turn.next, region, self.world).is_some());
         turn.wait(lacks.join("; "));
-    }
-
-    fn is_alive(&self, uid: &str) -> bool {
-        self.seen().any(|(_, site)| site.alive().any(|pod| pod.uid == uid))
     }
 
     /// Leases and token are written before anything starts.

@@ -75,9 +75,9 @@ pub(super) fn remember(facts: &Facts, next: &mut SingletonWorkloadStatus, sites:
                     return run;
                 }
             };
-            let busy = site.busy();
+            let busy = silent(facts, next, region, world).or_else(|| site.busy());
             let unsure = unsure(next, region);
-            run.running = if site.is_on() || busy.is_some() { Running::Yes } else { Running::No };
+            run.running = if site.is_on() || site.busy().is_some() { Running::Yes } else { Running::No };
             let is_off = site.object.is_none() || (!site.is_on() && site.stamped() == epoch);
             run.stopped = stopped_before.or(Some(now)).filter(|_| epoch.is_some() && is_off);
             if run.stopped.is_some() && busy.is_none() && unsure.is_none() {
@@ -135,6 +135,19 @@ fn is_ready(node: &Object) -> bool {
     node.list("/status/conditions").iter().any(|condition| is(condition, "type", "Ready") && is(condition, "status", "True"))
 }
 
+/// A pod that runs on a node which is not ready, for people.
+pub(super) fn silent(facts: &Facts, next: &SingletonWorkloadStatus, region: &RegionName, world: &World) -> Option<String> {
+    let cluster = facts.clusters.get(region)?;
+    let pods = next.pods.iter().filter(|pod| pod.region == region.as_str() && !pod.node.is_empty());
+    let on_silent = |pod: &&SeenPod| matches!(world.object(&node(cluster, &pod.node)), Ok(Some(node)) if !is_ready(node));
+    pods.into_iter().find(on_silent).map(|pod| {
+        format!(
+            "pod {} runs on node {}, which is not ready: it counts until the node is ready again, booted anew or deleted",
+            pod.name, pod.node
+        )
+    })
+}
+
 /// A pod of a region of which it is not sure that it has ended, for people.
 pub(super) fn unsure(next: &SingletonWorkloadStatus, region: &RegionName) -> Option<String> {
     next.pods.iter().find(|pod| pod.region == region.as_str()).map(|pod| match pod.gone {
@@ -142,10 +155,7 @@ pub(super) fn unsure(next: &SingletonWorkloadStatus, region: &RegionName) -> Opt
             "pod {} on node {} was not seen to end: a forced deletion does not stop it; it counts as running for its grace of {} s and settle",
             pod.name, pod.node, pod.grace
         ),
-        None => format!(
-            "pod {} may still run on node {}: it counts until the node is ready again, booted anew or deleted",
-            pod.name, pod.node
-        ),
+        None => format!("pod {} may still run on node {}, which nobody has seen to end it", pod.name, pod.node),
     })
 }
 
