@@ -1,3 +1,5 @@
+use crate::cluster::{Api, Counters};
+use crate::operator::restore::Restore;
 use crate::operator::{Operator, Settings};
 use crate::seam::{Clock, Network, Seam};
 use crate::sim::physics::{self, Pace};
@@ -260,6 +262,26 @@ impl Embedded {
         let runs = Arc::clone(&operator);
         let run = tokio::spawn(async move { runs.run(stopped).await });
         Instance { operator, links, stop, run }
+    }
+}
+
+impl Embedded {
+    /// What a person puts back by hand from outside, with the hub or without.
+    ///
+    /// # Errors
+    /// A cluster that cannot be identified.
+    pub async fn by_hand(&self, with_hub: bool, traffic_is_back: bool) -> Result<Restore, String> {
+        let link = |(index, (name, server)): (usize, (&String, &Server))| {
+            let random = fastrand::Rng::with_seed(self.seed.wrapping_mul(41).wrapping_add(index as u64));
+            (name.clone(), Link::new(server.clone(), "by-hand", Fates::calm(), random))
+        };
+        let links: BTreeMap<String, Link> = self.servers.iter().enumerate().map(link).collect();
+        let api = |link: &Link| Api::new(link.client(), self.clock.clone(), Counters::default());
+        let regions = links.iter().filter(|(name, _)| *name != "hub").map(|(name, link)| (name.clone(), api(link))).collect();
+        let hub = links.get("hub").filter(|_| with_hub).map(api);
+        let embedding = Embedding { links, prometheus: Arc::clone(&self.prometheus) };
+        let seam = Seam::new(self.clock.clone(), Arc::new(embedding), self.seed);
+        Restore::new(hub, regions, seam, NAMESPACE, traffic_is_back).await
     }
 }
 

@@ -129,14 +129,15 @@ pub(super) fn parse(application: &Application, now: Timestamp) -> Result<Parsed<
     for name in &plan.regions {
         let known =
             RegionName::try_from(name.as_str()).ok().and_then(|name| Some((name.clone(), application.regions.get(&name)?)));
+        if let Some((region, owed)) = known.as_ref().and_then(|(region, _)| Some((region, application.owed.get(region)?))) {
+            let message = format!("region {region} has not been put back yet: {owed}");
+            let remedy =
+                "It is put back when the region can be reached; see `kubectl describe region`, or run `firedrill restore`.";
+            block("Debts", name, message, remedy);
+        }
         match known {
             None => block("Region", name, format!("there is no Region {name}"), "Create it, or correct the plan's regions."),
             Some((region, RegionFacts { cluster: Some(cluster), problem, .. })) if problem.is_empty() => {
-                if let Some(owed) = application.owed.get(&region) {
-                    let message = format!("region {region} has not been put back yet: {owed}");
-                    let remedy = "It is put back when the region can be reached; see `kubectl describe region`, or run `firedrill restore`.";
-                    block("Debts", name, message, remedy);
-                }
                 if let Some((other, _)) = regions.iter().find(|(_, uid)| *uid == cluster) {
                     let message = format!("regions {other} and {region} are on the same cluster");
                     block("Region", name, message, "Give each region its own cluster.");

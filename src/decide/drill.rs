@@ -472,7 +472,8 @@ fn finish(
     if !back {
         let open =
             contract.steps.iter().filter(|step| !next.steps.iter().any(|status| status.name == step.name && is_back(status)));
-        debts.extend(open.flat_map(|step| contract.targets(step)).map(|target| place(contract, &target)));
+        let owed = open.flat_map(|step| contract.targets(step)).filter(|target| is_owed(contract, target, world));
+        debts.extend(owed.map(|target| place(contract, &target)));
     }
     let mut unpaid = false;
     for cluster in contract.regions.values() {
@@ -519,6 +520,17 @@ fn finish(
         next.debts = debts.into_iter().take(128).collect();
         next.open.clear();
         over(contract, next, now);
+    }
+}
+
+/// Whether an object may still be as the drill left it.
+fn is_owed(contract: &Contract, target: &Target, world: &World) -> bool {
+    match world.object(target) {
+        Ok(Some(object)) if target.kind != Kind::SingletonWorkload => {
+            matches!(claim::read(object, target), Read::Claim(claim) if claim.by.uid == contract.drill.uid)
+        }
+        Ok(None) => false,
+        Ok(Some(_)) | Err(_) => true,
     }
 }
 

@@ -56,8 +56,12 @@ pub fn sweep(object: &Object, target: &Target, swept: &Swept, open: &[Option<&Op
     }
     match claim::read(object, target) {
         // A Deployment copies its annotations to its ReplicaSets, and never takes them back.
-        Read::Copied(claim) if target.kind == Kind::ReplicaSet && is_released(&claim, target, swept) => {
-            claim::strip(object, target).map(write)
+        Read::Copied(claim) if target.kind == Kind::ReplicaSet => {
+            if is_released(&claim, target, swept) {
+                claim::strip(object, target).map(write)
+            } else {
+                Ok(Outcome::default())
+            }
         }
         Read::Claim(claim) | Read::Copied(claim) if acting.contains(&claim.by.uid) => Ok(Outcome::default()),
         Read::Claim(claim) => {

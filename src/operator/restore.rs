@@ -301,6 +301,10 @@ impl Plan {
             Kind::HTTPRoute => "for the region that was left to be Ready again",
             _ => "for traffic to be seen back",
         };
+        if values.is_empty() && !write && target.kind == Kind::ReplicaSet {
+            // A copy, which goes when what it was copied from is back.
+            return;
+        }
         if values.is_empty() {
             let fate = if write { Fate::ClaimRemoved } else { Fate::Waits("for its contract to be seen".to_owned()) };
             self.items.push(item(String::new(), String::new(), String::new(), fate));

@@ -1,0 +1,181 @@
+//! What a drill could not put back is paid later, by the sweep or by hand.
+
+use crate::world::{DRILL, World, test};
+use firedrill::api::{Phase, Status, Verdict};
+use firedrill::cli::embedded::NAMESPACE;
+use firedrill::operator::restore::{Fate, Restore};
+use firedrill::sim::Fates;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
+    object["status"]["conditions"].as_array().unwrap().iter().find(|condition| condition["type"] == kind).unwrap()
+}
+
+#[test]
+fn a_region_that_was_away_until_after_the_end_is_put_back_when_it_returns_and_refuses_drills_until_then() {
+    test(async {
+        let world = World::new(21).await;
+        let instance = world.fleet.operator("a", &Fates::calm());
+        let hub = world.fleet.server("hub").unwrap();
+        world.fleet.drill(DRILL, "eu-west").unwrap();
+        world.moved_beyond(10).await;
+        instance.links["us-east"].partition();
+        let status = world.done().await;
+        assert_eq!(status.verdict, Some(Verdict::Aborted), "{status:#?}");
+        let owed: Vec<&str> = status.debts.iter().filter_map(|debt| debt.strip_prefix("us-east: ")).collect();
+        assert!(owed.contains(&"HorizontalPodAutoscaler shop/web"), "{:?}", status.debts);
+        let restored = |status: &firedrill::api::DrillStatus| {
+            let found = status.conditions.iter().find(|condition| condition.kind == "Restored").unwrap();
+            (found.status, found.reason.clone())
+        };
+        assert_eq!(restored(&status), (Status::Unknown, "Debts".to_owned()));
+        let again = |name: &'static str| async {
+            world.fleet.drill(name, "ap-south").unwrap();
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let drill = hub.get("Drill", "", name).unwrap();
+                if drill["status"]["phase"] == "Done" {
+                    return drill;
+                }
+            }
+        };
+        let refused = again("too-early").await;
+        assert_eq!(refused["status"]["verdict"], "Refused");
+        let reasons = refused["status"]["reasons"].to_string();
+        assert!(reasons.contains("region us-east has not been put back yet: drill test left"), "{reasons}");
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let region = hub.get("Region", "", "us-east").unwrap();
+        assert_eq!(condition(&region, "Settled")["reason"], "Debts", "{region:#}");
+        instance.links["us-east"].heal();
+        tokio::time::sleep(Duration::from_secs(150)).await;
+        let status = world.status();
+        assert!(status.debts.is_empty(), "{status:#?}");
+        assert_eq!(restored(&status), (Status::True, "Complete".to_owned()));
+        assert_eq!(status.verdict, Some(Verdict::Aborted), "a verdict is for good");
+        assert_eq!(condition(&hub.get("Region", "", "us-east").unwrap(), "Settled")["status"], "True");
+        assert_eq!(hub.get("Region", "", "us-east").unwrap()["status"]["claims"], 0);
+        let told = hub.list("events", "").into_iter().any(|event| event["reason"] == "DebtsPaid");
+        assert!(told, "nobody was told");
+        world.assert_restored("paid");
+        assert_eq!(again("then").await["status"]["verdict"], "Passed");
+        world.assert_restored("then");
+        instance.stop().await;
+    });
+}
+
+#[test]
+fn headroom_goes_down_only_after_traffic_was_seen_back() {
+    test(async {
+        let world = World::new(22).await;
+        let first = world.fleet.operator("a", &Fates::calm());
+        let (hub, east) = (world.fleet.server("hub").unwrap(), world.fleet.server("us-east").unwrap());
+        world.fleet.drill(DRILL, "eu-west").unwrap();
+        world.moved_beyond(50).await;
+        first.kill();
+        // A drill that was removed by force leaves all it did; the region that users left is not ready.
+        let west = world.fleet.server("eu-west").unwrap();
+        west.edit("Deployment", "shop", "checkout", |object| object["spec"]["replicas"] = json!(0)).unwrap();
+        hub.edit("Drill", "", DRILL, |drill| drill["metadata"]["finalizers"] = json!([])).unwrap();
+        hub.delete("Drill", "", DRILL).unwrap();
+        let raised = east.get("HorizontalPodAutoscaler", "shop", "web").unwrap()["spec"]["minReplicas"].clone();
+        let second = world.fleet.operator("b", &Fates::calm());
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        assert_eq!(
+            east.get("HorizontalPodAutoscaler", "shop", "web").unwrap()["spec"]["minReplicas"],
+            raised,
+            "users are still there"
+        );
+        west.edit("Deployment", "shop", "checkout", |object| object["spec"]["replicas"] = json!(2)).unwrap();
+        // The copies of a contract without its drill are kept until nothing of it can be under way.
+        tokio::time::sleep(Duration::from_secs(720)).await;
+        world.assert_restored("paid");
+        second.stop().await;
+    });
+}
+
+/// Puts back what can be, until nothing more can; how often it wrote.
+async fn rounds(work: &Restore) -> usize {
+    let mut written = 0;
+    for _ in 0..60 {
+        let plan = work.plan().await;
+        let (done, failed) = work.perform(&plan).await;
+        assert!(failed.is_empty(), "{failed:?}");
+        written += done;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    written
+}
+
+#[test]
+fn by_hand_everything_goes_back_in_order_with_the_hub_whose_drill_then_ends() {
+    test(async {
+        let world = World::new(23).await;
+        let first = world.fleet.operator("a", &Fates::calm());
+        world.fleet.drill(DRILL, "eu-west").unwrap();
+        world.moved_beyond(50).await;
+        let work = world.fleet.by_hand(true, false).await.unwrap();
+        let plan = work.plan().await;
+        assert!(plan.unseen.is_empty() && plan.kept.is_empty());
+        let fate = |object: &str| plan.items.iter().find(|item| item.object.contains(object)).unwrap().fate.clone();
+        assert_eq!(fate("HTTPRoute shop/shop"), Fate::Back);
+        assert_eq!(fate("HorizontalPodAutoscaler"), Fate::Waits("for traffic to be seen back".into()));
+        let order: Vec<bool> = plan.items.iter().map(|item| item.object.starts_with("HTTPRoute")).collect();
+        assert!(order.is_sorted_by(|one, two| one >= two), "users first: {:#?}", plan.items);
+        // The operator is alive; the lead is taken from it, and it does not go on when it has it again.
+        let lease = work.lease("by-hand").unwrap();
+        assert_eq!(work.take_over(&lease).await.unwrap(), [DRILL]);
+        let holds = async { lease.hold(firedrill::terms::Term::default).await };
+        let written = tokio::select! {
+            biased;
+            written = rounds(&work) => written,
+            () = holds => unreachable!("it holds for ever"),
+        };
+        assert!(written > 10, "{written} writes");
+        lease.give_back().await;
+        let status = world.done().await;
+        assert_eq!(status.verdict, Some(Verdict::Aborted), "{status:#?}");
+        world.assert_restored("by hand");
+        first.stop().await;
+    });
+}
+
+#[test]
+fn by_hand_without_the_hub_headroom_waits_for_a_person_who_has_seen_users_back() {
+    test(async {
+        let world = World::new(24).await;
+        let hub = world.fleet.server("hub").unwrap();
+        hub.edit("EvacuationPlan", "", "shop", |plan| plan["spec"]["cordon"] = json!("Nodes")).unwrap();
+        let first = world.fleet.operator("a", &Fates::calm());
+        world.fleet.drill(DRILL, "eu-west").unwrap();
+        world.moved_beyond(50).await;
+        first.kill();
+        // Somebody's hand, after the operator's.
+        let east = world.fleet.server("us-east").unwrap();
+        east.edit("HorizontalPodAutoscaler", "shop", "web", |scaler| scaler["spec"]["minReplicas"] = json!(9)).unwrap();
+        let work = world.fleet.by_hand(false, false).await.unwrap();
+        assert!(work.lease("by-hand").is_none());
+        rounds(&work).await;
+        let west = world.fleet.server("eu-west").unwrap();
+        assert!(west.list("Node", "").iter().all(|node| node["spec"]["taints"].is_null()), "nodes take pods again");
+        let plan = work.plan().await;
+        assert!(!plan.items.is_empty() && plan.items.iter().all(|item| matches!(item.fate, Fate::Waits(_))), "{:#?}", plan.items);
+        let work = world.fleet.by_hand(false, true).await.unwrap();
+        let plan = work.plan().await;
+        let theirs = plan.items.iter().find(|item| item.fate == Fate::Conflict).unwrap();
+        assert_eq!((theirs.place.as_str(), theirs.found.as_str(), theirs.was.as_str()), ("us-east", "9", "3"), "both values");
+        rounds(&work).await;
+        assert!(work.plan().await.items.is_empty());
+        assert_eq!(east.get("HorizontalPodAutoscaler", "shop", "web").unwrap()["spec"]["minReplicas"], 9);
+        let after = world.fleet.snapshot();
+        for (key, object) in world.before.iter().filter(|(key, _)| !key.starts_with("hub: ")) {
+            if key != "us-east: HorizontalPodAutoscaler web" {
+                assert_eq!(after.get(key), Some(object), "{key}");
+            }
+        }
+        for region in ["eu-west", "us-east", "ap-south"] {
+            assert!(world.fleet.server(region).unwrap().list("ConfigMap", NAMESPACE).is_empty(), "{region}: the copy is left");
+        }
+        assert_eq!(world.status().phase, Phase::Evacuating, "the hub was not touched");
+    });
+}
