@@ -132,7 +132,8 @@ pub fn decide(
     let is_blind = contract.regions.values().any(|uid| world.blind(uid).is_some());
     next.times.blind = is_blind.then(|| next.times.blind.unwrap_or(now));
 
-    if let Some((way, why, message)) = asked_back(contract, orders, &next, signal.abort.as_ref(), now) {
+    let closed = contract.copies().into_iter().map(|cluster| stored.copy(&cluster)).find(|copy| world.object(copy) == Ok(None));
+    if let Some((way, why, message)) = asked_back(contract, orders, &next, signal.abort.as_ref(), closed.as_ref(), now) {
         go_back(&mut next, way, why, &message, now);
     }
     let mut effects = Vec::new();
@@ -211,6 +212,7 @@ fn asked_back(
     orders: &Orders,
     next: &DrillStatus,
     gate: Option<&String>,
+    closed: Option<&Target>,
     now: Timestamp,
 ) -> Option<(Return, Why, String)> {
     if next.phase == Phase::Done || next.way_back == Some(Return::Abort) {
@@ -224,6 +226,10 @@ fn asked_back(
         Some((Return::Abort, Why::Person, "a person set control: Abort".to_owned()))
     } else if now >= deadline {
         Some((Return::Abort, Why::Deadline, format!("its deadline of {} passed", verdict::go_duration(contract.limits.deadline))))
+    } else if let (Some(copy), true) = (closed, acting) {
+        // Nothing is written in a cluster that does not hold the contract: who takes it away there ends the drill.
+        let message = format!("the contract's copy was removed: {}", place(contract, copy));
+        Some((Return::Abort, Why::Person, message))
     } else if let (Some(message), true) = (gate, acting) {
         Some((Return::Abort, Why::Gate, message.clone()))
     } else if orders.control == Control::Failback && acting {

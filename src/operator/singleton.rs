@@ -61,7 +61,7 @@ pub(super) async fn activate(operator: &Operator, key: &Key, term: Term) -> Resu
     let now = operator.seam.clock.now();
     let refusals = operator.refusals();
     let mut decision = lead(&facts, &progress, &world, &refusals, now, term);
-    let new = untried(&decision.progress, &decision.effects);
+    let new = untried(&facts, &decision.progress, &decision.effects, &world, term);
     if !new.is_empty() {
         let answers = join_all(new.iter().map(|write| async move { (write, operator.write(write, true).await) })).await;
         let mut informed = SingletonWorkloadStatus { places: decision.progress.places.clone(), ..progress.clone() };
@@ -74,7 +74,8 @@ pub(super) async fn activate(operator: &Operator, key: &Key, term: Term) -> Resu
             }
         }
         decision = lead(&facts, &informed, &world, &operator.refusals(), now, term);
-        let still: Vec<_> = untried(&decision.progress, &decision.effects).into_iter().map(|write| write.target).collect();
+        let still = untried(&facts, &decision.progress, &decision.effects, &world, term);
+        let still: Vec<_> = still.into_iter().map(|write| write.target).collect();
         decision.effects.retain(|effect| !matches!(effect, crate::decide::Effect::Write(write) if still.contains(&write.target)));
         decision
             .progress

@@ -13,8 +13,11 @@
 
 mod crash;
 mod drill;
+mod fencing;
 mod hands;
 mod kinds;
 mod partition;
 mod refusal;
+mod restore;
+mod singleton;
 mod stage;

@@ -46,6 +46,7 @@ pub fn on_stage<F: Future<Output = ()>>(test: impl FnOnce(&'static Stage) -> F) 
         // A test that failed may have left these; it shall not fail others.
         for cluster in stage.bed.regions() {
             cluster.heal().unwrap();
+            cluster.kubelets(true).unwrap();
             stage.bed.backend(cluster.name()).unwrap().recover();
         }
         stage.calm().await;
@@ -136,7 +137,11 @@ impl Stage {
         let clusters = self.bed.regions().iter().chain([self.hub()]);
         let counts = |event: &AuditEvent| {
             let resource = event.object_ref.as_ref().map(|object| object.resource.as_str()).unwrap_or_default();
-            event.wrote() && !matches!(resource, "leases" | "events" | "regions" | "evacuationplans" | "trafficroutes")
+            event.wrote()
+                && !matches!(
+                    resource,
+                    "leases" | "events" | "regions" | "evacuationplans" | "trafficroutes" | "singletonworkloads"
+                )
         };
         clusters.flat_map(|cluster| since(mark, cluster)).filter(counts).collect()
     }
@@ -254,6 +259,23 @@ impl Stage {
     /// Waits until the region is evacuated and users are healthy without it.
     pub async fn healthy(&self, drill: &str) -> Value {
         self.until(drill, 300, |status| status["phase"] == "Evacuated" && status["times"]["healthy"].is_string()).await
+    }
+
+    /// The status of a singleton.
+    pub async fn singleton(&self, name: &str) -> Value {
+        self.get(self.hub(), "singletonworkload", name).await["status"].clone()
+    }
+
+    /// Waits until a singleton is as wanted.
+    pub async fn until_singleton(&self, name: &str, bound: u64, wanted: impl Fn(&Value) -> bool) -> Value {
+        let wanted = &wanted;
+        let what = format!("singleton {name}");
+        let seen = until(&what, Duration::from_secs(bound), || async move {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            let status = self.singleton(name).await;
+            if wanted(&status) { Ok(status) } else { Err(format!("{status:#}")) }
+        });
+        seen.await.unwrap_or_else(|error| panic!("{error}\n{}", self.log("first")))
     }
 
     pub async fn done(&self, drill: &str, bound: u64) -> Value {
@@ -423,8 +445,12 @@ fn routes() -> Value {
 
 /// The operator's requests in a cluster since a mark, by the API server's audit log.
 pub fn since(mark: &Mark, cluster: &Cluster) -> Vec<AuditEvent> {
-    let (events, _) = cluster.audit_since(mark.0[cluster.name()]).unwrap();
-    events.into_iter().filter(|event| event.user.username.ends_with(":firedrill")).collect()
+    everybody_since(mark, cluster).into_iter().filter(|event| event.user.username.ends_with(":firedrill")).collect()
+}
+
+/// As [`since`], of everybody.
+pub fn everybody_since(mark: &Mark, cluster: &Cluster) -> Vec<AuditEvent> {
+    cluster.audit_since(mark.0[cluster.name()]).unwrap().0
 }
 
 /// Waits for so many more requests.

@@ -60,13 +60,27 @@ pub fn needs_singleton(facts: &Facts, progress: &SingletonWorkloadStatus) -> Nee
     needs
 }
 
-/// The first write to each workload whose field ownership has not been looked into: to be run dry before [`lead`]'s effects are
-/// performed.
+/// To be run dry before [`lead`]'s effects are performed: for each workload whose field ownership has not been looked into, a write
+/// of everything that a hand-over may ever write there. A stop and a start take different fields.
 #[must_use]
-pub fn untried(progress: &SingletonWorkloadStatus, effects: &[Effect]) -> Vec<Write> {
-    let new = |target: &Target| progress.places.iter().any(|place| place.target == target.to_string() && place.taken.is_none());
+pub fn untried(facts: &Facts, progress: &SingletonWorkloadStatus, effects: &[Effect], world: &World, term: Term) -> Vec<Write> {
+    let is_new =
+        |target: &Target| progress.places.iter().any(|place| place.target == target.to_string() && place.taken.is_none());
     let writes = effects.iter().filter_map(|effect| if let Effect::Write(write) = effect { Some(write) } else { None });
-    writes.filter(|write| new(&write.target)).cloned().collect()
+    let probe = |target: &Target| {
+        let object = world.object(target).ok()??;
+        let site = Site::see(world, target).ok()?;
+        let kind = target.kind;
+        let flipped = if site.is_on() { run::stopped(kind) } else { run::started(kind, 1) };
+        let mut changes =
+            vec![change(object, run::switch(kind), None, Some(flipped)), change(object, run::epoch(), None, Some("0".into()))];
+        if kind == Kind::CronJob {
+            let other = value(object, &run::deadline()).and_then(|value| value.as_u64()).unwrap_or_default() + 1;
+            changes.push(change(object, run::deadline(), None, Some(other.into())));
+        }
+        claim::insist(object, target, &facts.owner, term, &changes, &[]).ok()?
+    };
+    writes.filter(|write| is_new(&write.target)).filter_map(|write| probe(&write.target)).collect()
 }
 
 /// Keeps what a dry run answered: what the first write takes from other managers.

@@ -304,6 +304,12 @@ impl Cluster {
         self.spec.namespace.heal(&self.tools.nft)
     }
 
+    /// Stops what stands for the kubelets of all nodes, or lets it go on. Nodes are seen to be silent after about 50 s.
+    pub fn kubelets(&self, run: bool) -> Result<()> {
+        let kwok = self.controllers.iter().find(|process| process.name().ends_with("kwok"));
+        kwok.map_or(Ok(()), |kwok| kwok.signal(if run { "CONT" } else { "STOP" }))
+    }
+
     /// Kills the API server and its etcd (SIGKILL). The other processes stay and will reconnect.
     pub fn stop_api(&self) {
         self.api().clear();

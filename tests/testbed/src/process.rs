@@ -88,6 +88,16 @@ impl Process {
         }
     }
 
+    /// Its name, such as `eu-west-kwok`.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Sends it a signal, by name: `STOP`, `CONT`.
+    pub(crate) fn signal(&self, name: &str) -> Result<()> {
+        run("kill", &[format!("-{name}"), self.child.id().to_string()]).map(drop)
+    }
+
     /// The last lines of its log.
     fn tail(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();

