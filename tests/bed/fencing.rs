@@ -1,4 +1,4 @@
-//! The example of docs/fencing.md against a real PostgreSQL.
+//! The example of docs/fencing.md against a real `PostgreSQL`.
 
 use crate::stage::on_stage;
 use std::io::Write;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use testbed::until;
 
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/fencing");
-/// PostgreSQL refuses to run as root.
+/// `PostgreSQL` refuses to run as root.
 const NOBODY: [&str; 3] = ["--reuid=65534", "--regid=65534", "--clear-groups"];
 
 struct Database {

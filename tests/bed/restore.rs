@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::process::{Command, Output};
 
 /// A kubeconfig with a context for each cluster, as a person has it.
-async fn kubeconfig(stage: &Stage) -> std::path::PathBuf {
+fn kubeconfig(stage: &Stage) -> std::path::PathBuf {
     let file = stage.file("everything");
     let clusters = stage.bed.regions().iter().chain([stage.hub()]);
     let files: Vec<String> = clusters.map(|cluster| cluster.kubeconfig().display().to_string()).collect();
@@ -34,7 +34,7 @@ fn text(output: &Output) -> String {
 #[test]
 fn everything_is_put_back_by_hand_with_the_hub_and_what_can_be_without_it() {
     on_stage(|stage| async {
-        let file = kubeconfig(stage).await;
+        let file = kubeconfig(stage);
         let operator = stage.operator("first");
         let load = stage.load().await;
         let before = stage.snapshot().await;

@@ -43,7 +43,7 @@ fn workload(kind: &str, name: &str, is_home: bool) -> Value {
     json!({"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": spec})
 }
 
-/// The workloads in every region, as GitOps has them, and a singleton for each.
+/// The workloads in every region, as their owner has them, and a singleton for each.
 async fn install(stage: &Stage, stop: &Value) {
     join_all(stage.bed.regions().iter().map(async |cluster| {
         let items: Vec<Value> = ALL.iter().map(|(kind, name)| workload(kind, name, cluster.name() == REGIONS[0])).collect();
@@ -88,7 +88,10 @@ async fn remove(stage: &Stage) {
 
 /// What ran, by its own times: per singleton, region and pod.
 #[derive(Clone, Default)]
-struct Watch(Arc<Mutex<BTreeMap<(String, String, String), (DateTime<Utc>, DateTime<Utc>)>>>);
+struct Watch(Arc<Mutex<Runs>>);
+
+/// By singleton, region and pod: from when until when it ran.
+type Runs = BTreeMap<(String, String, String), (DateTime<Utc>, DateTime<Utc>)>;
 
 impl Watch {
     /// Looks at the pods of every region until the future is over.
@@ -205,35 +208,14 @@ fn a_drill_hands_singletons_over_and_back_and_who_starts_one_at_home_is_stopped_
         .await
         .unwrap();
         let (before, first) = (specs(stage).await, epochs(stage).await);
-        let watch = Watch::default();
-        // Quietly out and back: never two.
-        stage.apply(&plan("led", &json!({"soak": "1s", "cordon": "Mark"}))).await;
+        let (watch, fought) = (Watch::default(), Watch::default());
+        stage.apply(&plan("led", &json!({"soak": "45s", "cordon": "Mark"}))).await;
         let begun = std::time::Instant::now();
         stage.drill("singletons", "led", REGIONS[0]).await;
-        let status = watch
-            .during(stage, async {
-                all_held_by(stage, REGIONS[1], 300).await;
-                eprintln!("all handed over {:?} after the start", begun.elapsed());
-                stage.done("singletons", 400).await
-            })
-            .await;
-        assert_eq!(status["verdict"], "Passed", "{status:#}");
-        assert_eq!(watch.together(), TimeDelta::zero(), "two regions ran one");
-        let twice: Vec<_> = slots(stage).await.into_iter().filter(|(_, regions)| regions.len() > 1).collect();
-        assert!(twice.is_empty(), "slots ran twice: {twice:?}");
-        assert_eq!(epochs(stage).await, first.iter().map(|epoch| epoch + 2).collect::<Vec<_>>(), "one per hand-over");
-        until("everything is as it was", Duration::from_secs(150), || async {
-            let after = specs(stage).await;
-            let differs = before.iter().find(|(key, object)| after.get(*key) != Some(*object));
-            differs.map_or(Ok(()), |(key, object)| Err(format!("{key}: {object:#} is {:#}", after[key])))
-        })
-        .await
-        .unwrap();
-        // GitOps, which knows nothing of it, un-suspends at home every 10 s.
-        stage.apply(&plan("fought", &json!({"soak": "70s", "cordon": "Mark"}))).await;
-        stage.drill("fought", "fought", REGIONS[0]).await;
-        all_held_by(stage, REGIONS[1], 300).await;
-        let (watch, mark) = (Watch::default(), stage.mark());
+        watch.during(stage, all_held_by(stage, REGIONS[1], 300)).await;
+        eprintln!("all handed over {:?} after the start", begun.elapsed());
+        // GitOps, which knows nothing of it, un-suspends at home every 10 s until the way back begins.
+        let mark = stage.mark();
         let west = stage.bed.region(REGIONS[0]).unwrap();
         let hand = async {
             loop {
@@ -247,11 +229,12 @@ fn a_drill_hands_singletons_over_and_back_and_who_starts_one_at_home_is_stopped_
                 tokio::time::sleep(Duration::from_secs(10)).await;
             }
         };
-        watch
+        let soak = stage.until("singletons", 200, |status| status["phase"] == "Returning");
+        fought
             .during(stage, async {
                 tokio::select! {
                     () = hand => {}
-                    _ = stage.until("fought", 200, |status| status["phase"] == "Returning") => {}
+                    _ = soak => {}
                 }
             })
             .await;
@@ -279,12 +262,26 @@ fn a_drill_hands_singletons_over_and_back_and_who_starts_one_at_home_is_stopped_
             "somebody else's starts were undone after {:?} ms",
             undone.iter().map(TimeDelta::num_milliseconds).collect::<Vec<_>>()
         );
-        assert!(undone.len() >= 9, "the hand was seen {} times", undone.len());
+        assert!(undone.len() >= 6, "the hand was seen {} times", undone.len());
         assert!(undone.last().is_some_and(|longest| *longest <= DETECTED), "{undone:?}");
-        let together = watch.together();
+        let together = fought.together();
         assert!(together <= DETECTED + TimeDelta::seconds(3), "two regions had pods of one for {together}");
-        let status = stage.done("fought", 400).await;
-        assert!(matches!(status["verdict"].as_str(), Some("Passed")), "{status:#}");
+        // Quietly home again.
+        let home = Watch::default();
+        let status = home.during(stage, stage.done("singletons", 400)).await;
+        assert_eq!(status["verdict"], "Passed", "{status:#}");
+        assert_eq!(watch.together(), TimeDelta::zero(), "two regions ran one on the way out");
+        assert_eq!(home.together(), TimeDelta::zero(), "two regions ran one on the way home");
+        let twice: Vec<_> = slots(stage).await.into_iter().filter(|(_, regions)| regions.len() > 1).collect();
+        assert!(twice.is_empty(), "slots ran twice: {twice:?}");
+        assert_eq!(epochs(stage).await, first.iter().map(|epoch| epoch + 2).collect::<Vec<_>>(), "one per hand-over");
+        until("everything is as it was", Duration::from_secs(150), || async {
+            let after = specs(stage).await;
+            let differs = before.iter().find(|(key, object)| after.get(*key) != Some(*object));
+            differs.map_or(Ok(()), |(key, object)| Err(format!("{key}: {object:#} is {:#}", after[key])))
+        })
+        .await
+        .unwrap();
         assert_eq!(load.stop().await.failed, 0);
         remove(stage).await;
         operator.kill();
@@ -302,65 +299,54 @@ fn an_operator_killed_at_ten_points_of_a_hand_over_and_partitions_of_each_side_n
         let (west, east) = (stage.bed.region(REGIONS[0]).unwrap(), stage.bed.region(REGIONS[1]).unwrap());
         stage.apply(&plan("led", &json!({"soak": "1s", "cordon": "Mark", "deadline": "20m"}))).await;
         stage.drill("killed", "led", REGIONS[0]).await;
+        let second = stage.operator("second");
         let mut kills = 0;
         watch
             .during(stage, async {
                 let stages = ["Stopping", "Publishing", "Starting", "Held"];
-                for (direction, holder) in [("Out", REGIONS[1]), ("Back", REGIONS[0])] {
-                    for (_, name) in &ALL[..2] {
-                        for wanted in stages {
-                            let is = |status: &Value| {
-                                let follows = status["followed"]["direction"] == direction && status["handover"]["to"] == holder;
-                                let order = |stage: &str| stages.iter().position(|one| *one == stage);
-                                follows && order(status["stage"].as_str().unwrap_or_default()) >= order(wanted)
-                            };
-                            stage.until_singleton(name, 300, is).await;
-                            if kills < 12 {
-                                operator.signal("KILL");
-                                operator = stage.operator("first");
-                                kills += 1;
-                            }
-                        }
+                for (_, name) in ALL {
+                    for wanted in stages {
+                        let order = |stage: &str| stages.iter().position(|one| *one == stage);
+                        let is = |status: &Value| {
+                            status["handover"]["to"] == REGIONS[1]
+                                && order(status["stage"].as_str().unwrap_or_default()) >= order(wanted)
+                        };
+                        stage.until_singleton(name, 300, is).await;
+                        operator.signal("KILL");
+                        operator = stage.operator("first");
+                        kills += 1;
                     }
                 }
+                all_held_by(stage, REGIONS[1], 200).await;
+                // On the way home, with a standby: the holder is cut off, then who is to be the next.
+                stage.until_singleton("consumer", 300, |status| status["stage"] == "Stopping").await;
+                east.partition_api().unwrap();
+                let asked = |status: &Value| {
+                    status["conditions"].as_array().is_some_and(|all| all.iter().any(|one| one["reason"] == "NeedsHuman"))
+                };
+                stage.until_singleton("consumer", 60, asked).await;
+                stage.until("killed", 60, |status| status["hold"]["reason"] == "NeedsHuman").await;
+                assert_eq!(stage.get(west, "deployment", "consumer").await["spec"]["replicas"], 0, "started without a proof");
+                east.heal().unwrap();
+                stage
+                    .until_singleton("consumer", 120, |status| status["stage"] == "Starting" || status["holder"] == REGIONS[0])
+                    .await;
+                west.partition_api().unwrap();
+                tokio::time::sleep(Duration::from_secs(8)).await;
+                west.heal().unwrap();
+                // The hub is gone for a while: who may not commit does not act.
+                stage.hub().partition_api().unwrap();
+                tokio::time::sleep(Duration::from_secs(8)).await;
+                stage.hub().heal().unwrap();
+                // The leader is stopped for longer than its lease; the standby goes on.
+                operator.signal("STOP");
+                tokio::time::sleep(Duration::from_secs(22)).await;
+                operator.signal("CONT");
                 stage.done("killed", 400).await
             })
             .await;
         assert!(kills >= 10, "killed {kills} times");
         let status = stage.status("killed").await;
-        assert_eq!(status["verdict"], "Passed", "{status:#}");
-        assert_eq!(watch.together(), TimeDelta::zero(), "two regions ran one");
-        // A standby, and partitions: the old holder, the new one and the hub.
-        let second = stage.operator("second");
-        let watch = Watch::default();
-        stage.drill("cut", "led", REGIONS[0]).await;
-        watch
-            .during(stage, async {
-                stage.until_singleton("consumer", 300, |status| status["stage"] == "Stopping").await;
-                west.partition_api().unwrap();
-                let asked = |status: &Value| {
-                    status["conditions"].as_array().is_some_and(|all| all.iter().any(|one| one["reason"] == "NeedsHuman"))
-                };
-                stage.until_singleton("consumer", 60, asked).await;
-                stage.until("cut", 60, |status| status["hold"]["reason"] == "NeedsHuman").await;
-                assert_eq!(stage.get(east, "deployment", "consumer").await["spec"]["replicas"], 0, "started without a proof");
-                west.heal().unwrap();
-                stage
-                    .until_singleton("consumer", 120, |status| status["stage"] == "Starting" || status["holder"] == REGIONS[1])
-                    .await;
-                east.partition_api().unwrap();
-                tokio::time::sleep(Duration::from_secs(8)).await;
-                east.heal().unwrap();
-                all_held_by(stage, REGIONS[1], 200).await;
-                stage.until_singleton("consumer", 200, |status| status["followed"]["direction"] == "Back").await;
-                // The leader loses the hub for longer than its lease; the standby goes on.
-                operator.signal("STOP");
-                tokio::time::sleep(Duration::from_secs(25)).await;
-                operator.signal("CONT");
-                stage.done("cut", 400).await
-            })
-            .await;
-        let status = stage.status("cut").await;
         assert_eq!(status["verdict"], "Passed", "{status:#}");
         assert_eq!(watch.together(), TimeDelta::zero(), "two regions ran one");
         let twice: Vec<_> = slots(stage).await.into_iter().filter(|(_, regions)| regions.len() > 1).collect();

@@ -44,6 +44,7 @@ pub fn on_stage<F: Future<Output = ()>>(test: impl FnOnce(&'static Stage) -> F) 
         let _turn = TURN.lock().await;
         let stage = STAGE.get_or_init(Stage::build).await;
         // A test that failed may have left these; it shall not fail others.
+        stage.hub().heal().unwrap();
         for cluster in stage.bed.regions() {
             cluster.heal().unwrap();
             cluster.kubelets(true).unwrap();

@@ -288,9 +288,13 @@ fn under_any_finite_faults_never_two_regions_run_it_and_it_comes_home() {
                         let whole = random.bool();
                         let chosen = random.usize(0..links.len());
                         let cut: Vec<_> = links.into_iter().enumerate().filter(|(at, _)| whole || *at == chosen).collect();
-                        cut.iter().for_each(|(_, link)| link.partition());
+                        for (_, link) in &cut {
+                            link.partition();
+                        }
                         fleet.pass(random.i64(0..40)).await;
-                        cut.iter().for_each(|(_, link)| link.heal());
+                        for (_, link) in &cut {
+                            link.heal();
+                        }
                     }
                     _ => {
                         let fates = stormy(seed + 2000 * u64::from(number), &fleet, 60);
@@ -427,7 +431,7 @@ fn a_start_that_is_taken_for_settled_while_it_may_still_land_would_be_found() {
             let writes = call.verb == "patch" && call.path.contains("/deployments/deployment") && !call.dry_run;
             let mut fate = Fate { before: Duration::ZERO, after: Duration::ZERO, end: End::Deliver };
             if call.server == "us-east" && writes {
-                let mut sent = flag.lock().unwrap();
+                let sent = flag.lock().unwrap();
                 // The first is the stop there, with the epoch; the second starts.
                 if *sent {
                     fate.end = End::Refuse(500, "InternalError");
@@ -497,18 +501,19 @@ fn somebody_who_starts_it_at_home_again_is_stopped_at_once_and_no_slot_runs_twic
             }
             fleet.done().await;
             fleet.until("home", 10, |fleet| fleet.is_at(kind, "eu-west")).await;
-            let seen = fleet.watch.0.lock().unwrap();
-            // A look each second while a drill acts, and what a pod takes to end.
-            assert!(seen.together <= Duration::from_secs(6), "{kind}: two for {:?}", seen.together);
-            assert!(seen.jobs.values().all(|regions| regions.len() == 1), "{:?}", seen.jobs);
-            assert!(seen.falls.is_empty());
-            let events: Vec<Value> = hub
-                .list("events", "shop")
-                .into_iter()
-                .filter(|event| event["reason"] == "Enforcing" || event["reason"] == "TwoHolders")
-                .collect();
-            assert!(!events.is_empty(), "nobody was told");
-            drop(seen);
+            {
+                let seen = fleet.watch.0.lock().unwrap();
+                // A look each second while a drill acts, and what a pod takes to end.
+                assert!(seen.together <= Duration::from_secs(6), "{kind}: two for {:?}", seen.together);
+                assert!(seen.jobs.values().all(|regions| regions.len() == 1), "{:?}", seen.jobs);
+                assert!(seen.falls.is_empty());
+                let events: Vec<Value> = hub
+                    .list("events", "shop")
+                    .into_iter()
+                    .filter(|event| event["reason"] == "Enforcing" || event["reason"] == "TwoHolders")
+                    .collect();
+                assert!(!events.is_empty(), "nobody was told");
+            }
             instance.stop().await;
         }
     });

