@@ -2,11 +2,12 @@ use crate::stage::{Stage, on_stage};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-const KINDS: [(&str, &str); 4] = [
+const KINDS: [(&str, &str); 5] = [
     ("Region", include_str!("../../crds/regions.yaml")),
     ("TrafficRoute", include_str!("../../crds/trafficroutes.yaml")),
     ("EvacuationPlan", include_str!("../../crds/evacuationplans.yaml")),
     ("Drill", include_str!("../../crds/drills.yaml")),
+    ("SingletonWorkload", include_str!("../../crds/singletonworkloads.yaml")),
 ];
 
 /// One spec to be tried: what is special about it, and the place that a refusal names (none: it is accepted).
@@ -43,6 +44,16 @@ fn examples(kind: &str) -> Vec<Value> {
             "plan": "p", "region": "r", "mode": "Exercise", "scenario": "Degraded", "reason": "Q4", "control": "Run",
             "start": {"at": "2026-12-08T10:00:00Z", "within": "1h"},
         })],
+        "SingletonWorkload" => vec![
+            json!({
+                "workload": {"kind": "Deployment", "name": "w"}, "regions": ["a0", "a1"], "enforcement": "Enforce",
+                "stop": {"timeout": "10m", "settle": "15s"}, "selfFencing": true,
+            }),
+            json!({
+                "workload": {"kind": "CronJob", "name": "w"}, "regions": ["a0", "a1"], "enforcement": "Enforce", "keep": "a1",
+                "stop": {"runningJobs": "Wait"}, "missedRuns": "Skip", "token": {"configMap": {"name": "t", "key": "epoch"}},
+            }),
+        ],
         other => panic!("no example of a {other}"),
     }
 }
@@ -85,6 +96,11 @@ fn stretched(text: &str, length: usize) -> String {
 /// Every bound of `schema` at `place` of a right spec: one value just within it and one just outside.
 fn bounds(kind: &'static str, spec: &Value, schema: &Value, place: &str, tries: &mut Vec<Try>) {
     let Some(value) = spec.pointer(place) else { return };
+    // Another field of the spec has a say in it; its rule is tried by name.
+    let has = |field: &str| spec.pointer(field).is_some();
+    if place == "/keep" || (place == "/workload/kind" && has("/missedRuns")) || (place == "/enforcement" && has("/token")) {
+        return;
+    }
     let mut add = |what: String, value: Option<Value>, refused: Option<String>| {
         let what = format!("{kind} {}: {what}", dotted(place));
         tries.push(Try { kind, spec: with(spec, place, value), what, refused });
@@ -172,7 +188,7 @@ async fn answers(stage: &Stage, tries: &[Try]) -> Vec<Option<String>> {
         .enumerate()
         .map(|(number, one)| {
             let metadata =
-                json!({"name": format!("try-{number}"), "namespace": if one.kind == "TrafficRoute" { "shop" } else { "" }});
+                json!({"name": format!("try-{number}"), "namespace": if matches!(one.kind, "TrafficRoute" | "SingletonWorkload") { "shop" } else { "" }});
             json!({"apiVersion": "firedrill.dev/v1alpha1", "kind": one.kind, "metadata": metadata, "spec": one.spec})
         })
         .collect();
@@ -240,6 +256,7 @@ fn every_bound_of_every_field_accepts_what_is_within_and_refuses_what_is_beyond(
 fn every_rule_accepts_what_it_should_and_says_what_to_do_about_the_rest() {
     let example = |kind: &str| examples(kind).remove(0);
     let exercise = example("Drill");
+    let led = examples("SingletonWorkload").remove(1);
     let mut tries = Vec::new();
     for (kind, good, bad) in [
         ("Region", json!({"cluster": {"local": {}}}), json!({"cluster": {"local": {}, "kubeconfigSecret": {"name": "x"}}})),
@@ -254,6 +271,19 @@ fn every_rule_accepts_what_it_should_and_says_what_to_do_about_the_rest() {
             with(&example("EvacuationPlan"), "/gates/0/min", None),
             with(&example("EvacuationPlan"), "/gates/0", Some(json!({"name": "errors", "query": "q"}))),
         ),
+        ("SingletonWorkload", led.clone(), with(&led, "/keep", Some(json!("mars")))),
+        (
+            "SingletonWorkload",
+            example("SingletonWorkload"),
+            with(&example("SingletonWorkload"), "/missedRuns", Some(json!("Skip"))),
+        ),
+        (
+            "SingletonWorkload",
+            with(&led, "/stop/runningJobs", Some(json!("Delete"))),
+            with(&example("SingletonWorkload"), "/stop/runningJobs", Some(json!("Delete"))),
+        ),
+        ("SingletonWorkload", with(&led, "/token", None), with(&led, "/enforcement", Some(json!("Report")))),
+        ("SingletonWorkload", with(&led, "/stop/settle", Some(json!("15s"))), with(&led, "/stop/settle", Some(json!("14s")))),
         ("Drill", with(&with(&exercise, "/mode", Some(json!("Check"))), "/start", None), with(&exercise, "/start", None)),
     ] {
         tries.push(Try { kind, spec: good, what: format!("{kind}: good"), refused: None });
@@ -303,6 +333,24 @@ fn every_rule_accepts_what_it_should_and_says_what_to_do_about_the_rest() {
             assert!(refused.contains("a drill is immutable but for control"), "{field}: {refused}");
         }
         stage.hub().kubectl(&["delete", "drill", "immutable"], None).await.unwrap();
+        let metadata = json!({"name": "immutable", "namespace": "shop"});
+        let spec = json!({"workload": {"kind": "CronJob", "name": "w"}, "regions": ["a", "b"], "enforcement": "Report"});
+        stage
+            .apply(
+                &json!({"apiVersion": "firedrill.dev/v1alpha1", "kind": "SingletonWorkload", "metadata": metadata, "spec": spec}),
+            )
+            .await;
+        for (field, value) in [("name", "other"), ("kind", "Deployment")] {
+            let patch = json!([{"op": "replace", "path": format!("/spec/workload/{field}"), "value": value}]).to_string();
+            let arguments =
+                ["patch", "singletonworkload", "immutable", "-n", "shop", "--type=json", "--dry-run=server", "-p", &patch];
+            let refused = stage.hub().kubectl(&arguments, None).await.unwrap_err().to_string();
+            let text = refused.split_once("is invalid: ").unwrap_or_else(|| panic!("{refused}")).1;
+            if field == "name" {
+                said = format!("{said}SingletonWorkload: {}\n", in_short(text));
+            }
+        }
+        stage.hub().kubectl(&["delete", "singletonworkload", "immutable", "-n", "shop"], None).await.unwrap();
         let mut rules = BTreeSet::new();
         for (_, crd) in KINDS {
             walk(
@@ -320,8 +368,14 @@ fn every_rule_accepts_what_it_should_and_says_what_to_do_about_the_rest() {
         Region: spec.cluster: Invalid value: set exactly one of local and kubeconfigSecret
         TrafficRoute: spec.confirm: Invalid value: the query must contain ${region} or ${backend}: it is asked once for each backend
         EvacuationPlan: spec.gates[0]: Invalid value: set min, max or both: a gate without a bound is always green
+        SingletonWorkload: spec: Invalid value: keep must be one of regions
+        SingletonWorkload: spec: Invalid value: missedRuns is for a CronJob
+        SingletonWorkload: spec: Invalid value: stop.runningJobs is for a CronJob
+        SingletonWorkload: spec: Invalid value: a token is written only with enforcement: Enforce
+        SingletonWorkload: spec.stop: Invalid value: settle must be at least 15s: what controllers do late shows within it
         Drill: spec: Invalid value: mode Exercise needs start.at: without it a manifest applied again from Git would evacuate by accident
         Drill: spec: Invalid value: a drill is immutable but for control: create another one
+        SingletonWorkload: spec: Invalid value: spec.workload cannot change: delete this SingletonWorkload, which leaves the workload as it runs, and create another
         ");
     });
 }
