@@ -498,8 +498,7 @@ fn finish(
                     name: object.name().into(),
                 };
                 // What a singleton's Deployment copies is that one's: it would only be copied again.
-                let is_others =
-                    matches!(claim::read(object, &target), Read::Copied(copied) if copied.by.uid != contract.drill.uid);
+                let is_others = matches!(claim::read(object, &target), Read::Copied(copied) if copied.by.is_singleton());
                 if let (false, Ok(Some(write))) = (is_others, claim::strip_dead(object, &target)) {
                     effects.push(Effect::Write(write));
                 }

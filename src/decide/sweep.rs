@@ -30,8 +30,8 @@ pub struct Swept {
     pub acting: BTreeSet<String>,
     /// Drills that are over, by uid, and since when.
     pub over: BTreeMap<String, Timestamp>,
-    /// What has a claim, or the label of one.
-    pub claimed: BTreeSet<Target>,
+    /// What has a claim, or the label of one, and whose: the uid.
+    pub claimed: BTreeMap<Target, String>,
     /// The clusters in which all of that was seen.
     pub looked: BTreeSet<ClusterUid>,
     /// The leaving regions of open contracts: their workloads.
@@ -85,9 +85,11 @@ pub fn sweep(object: &Object, target: &Target, swept: &Swept, open: &[Option<&Op
     }
 }
 
-/// Whether what the claim was copied from has none any more.
+/// Whether what the claim was copied from has it no more: it would only be copied again.
 fn is_released(claim: &Claim, target: &Target, swept: &Swept) -> bool {
-    claim.on.cluster == target.cluster && swept.looked.contains(&target.cluster) && !swept.claimed.contains(&claim.on)
+    claim.on.cluster == target.cluster
+        && swept.looked.contains(&target.cluster)
+        && swept.claimed.get(&claim.on) != Some(&claim.by.uid)
 }
 
 /// What is left to be said of a drill that ended with debts: with `conflicts` that were found when they were paid, and without
@@ -137,7 +139,7 @@ fn has_its_turn(contract: &Contract, target: &Target, swept: &Swept) -> bool {
         Kind::HorizontalPodAutoscaler | Kind::Deployment | Kind::StatefulSet => {
             let routes = contract.uids.keys().filter(|target| target.kind == Kind::HTTPRoute);
             swept.traffic_is_back
-                || routes.into_iter().all(|route| swept.looked.contains(&route.cluster) && !swept.claimed.contains(route))
+                || routes.into_iter().all(|route| swept.looked.contains(&route.cluster) && !swept.claimed.contains_key(route))
         }
         Kind::Node
         | Kind::ReplicaSet

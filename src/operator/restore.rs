@@ -192,7 +192,7 @@ impl Restore {
         let swept = Swept {
             acting: strangers.map(|(uid, _)| uid).collect(),
             over: BTreeMap::new(),
-            claimed: all().map(|(target, _)| target.clone()).collect(),
+            claimed: all().map(|(target, object)| (target.clone(), super::sweep::owner(target, object))).collect(),
             looked: suspected.iter().filter(|(_, (_, whole))| *whole).map(|(uid, _)| (*uid).clone()).collect(),
             world: observe(&self.fleet, &self.seam, &needs).await,
             traffic_is_back: self.traffic_is_back,

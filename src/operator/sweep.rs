@@ -65,7 +65,11 @@ pub(super) async fn activate(operator: &Operator, term: Term) -> Result<Option<T
     let open: BTreeMap<&ClusterUid, Option<Open>> =
         copies.iter().map(|(cluster, copies)| (*cluster, copies.as_deref().map(read))).collect();
     let swept = Swept {
-        claimed: suspects.iter().flat_map(|(found, _)| found).map(|(target, _)| target.clone()).collect(),
+        claimed: suspects
+            .iter()
+            .flat_map(|(found, _)| found)
+            .map(|(target, object)| (target.clone(), owner(target, object)))
+            .collect(),
         looked: clusters.iter().zip(&suspects).filter(|(_, (_, all))| *all).map(|(cluster, _)| cluster.clone()).collect(),
         world: leaving(operator, open.values().flatten().flat_map(|open| &open.contracts), &acting).await,
         over: over
@@ -201,6 +205,14 @@ async fn leaving(operator: &Operator, contracts: impl Iterator<Item = &Contract>
         }
     }
     observe(&operator.fleet, &operator.seam, &needs).await
+}
+
+/// Whose claim, or label of one, is on an object: the uid.
+pub(crate) fn owner(target: &Target, object: &Object) -> String {
+    match crate::claim::read(object, target) {
+        crate::claim::Read::Claim(claim) => claim.by.uid,
+        _ => object.label(LABEL).unwrap_or_default().to_owned(),
+    }
 }
 
 /// The contracts that copies hold.

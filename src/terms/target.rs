@@ -187,6 +187,14 @@ pub struct Owner {
     pub uid: String,
 }
 
+impl Owner {
+    /// Whether it is a singleton: its name has its namespace before it, which a drill has none.
+    #[must_use]
+    pub fn is_singleton(&self) -> bool {
+        self.name.contains('/')
+    }
+}
+
 /// A term of leadership: rises by at least one with every new leader.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
