@@ -125,7 +125,7 @@ pub fn undo(
     bring(seen, target, by, term, &back, taken, Hand::Respected)
 }
 
-/// As [`write`], whatever stands there now: for a singleton that somebody else has started in a second region. The guard still
+/// As [`write()`], whatever stands there now: for a singleton that somebody else has started in a second region. The guard still
 /// makes it apply to no other state than the one that was decided about.
 ///
 /// # Errors
