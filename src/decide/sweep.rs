@@ -57,11 +57,13 @@ pub fn sweep(object: &Object, target: &Target, swept: &Swept, open: &[Option<&Op
     match claim::read(object, target) {
         // A Deployment copies its annotations to its ReplicaSets, and never takes them back.
         Read::Copied(claim) if target.kind == Kind::ReplicaSet => {
-            if is_released(&claim, target, swept) {
-                claim::strip(object, target).map(write)
-            } else {
-                Ok(Outcome::default())
+            let uid = &claim.by.uid;
+            let mut contracts = open.iter().flatten().flat_map(|open| &open.contracts);
+            let lives = acting.contains(uid) || contracts.any(|contract| contract.drill.uid == *uid);
+            if lives && !is_released(&claim, target, swept) {
+                return Ok(Outcome::default());
             }
+            claim::strip(object, target).map(write)
         }
         Read::Claim(claim) | Read::Copied(claim) if acting.contains(&claim.by.uid) => Ok(Outcome::default()),
         Read::Claim(claim) => {
