@@ -79,7 +79,6 @@ impl Telemetry {
         };
         let mut registry = Registry::with_prefix("firedrill");
         let drill = "(plan, region, scenario, mode)";
-        let help = |text: &str, labels: &str| format!("{text} {labels}");
         registry.register(
             "time_to_healthy_seconds",
             help("From a drill's start until users were healthy without the region; once per drill that got there", drill),
@@ -150,7 +149,6 @@ impl Telemetry {
 
     fn register_singletons(&self, registry: &mut Registry) {
         let all = self;
-        let help = |text: &str, labels: &str| format!("{text} {labels}");
         registry.register(
             "singleton_holders",
             help(
@@ -297,6 +295,11 @@ fn of(drill: &Drill) -> Labels {
         ("scenario", &format!("{:?}", drill.spec.scenario.unwrap_or_default())),
         ("mode", &format!("{:?}", drill.spec.mode)),
     ])
+}
+
+/// A metric's text with its labels.
+fn help(text: &str, labels: &str) -> String {
+    format!("{text} {labels}")
 }
 
 #[cfg(test)]

@@ -74,6 +74,13 @@ pub struct Outcome {
     pub conflicts: Vec<Conflict>,
 }
 
+impl Outcome {
+    /// The write, if it is of everything.
+    fn whole(self) -> Result<Option<Write>, Refusal> {
+        if self.conflicts.is_empty() { Ok(self.write) } else { Err(Refusal::Foreign(self.conflicts)) }
+    }
+}
+
 /// What a value that is neither as it was nor as we left it means.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Hand {
@@ -104,8 +111,7 @@ pub fn write(
     changes: &[Change],
     taken: &[Taken],
 ) -> Result<Option<Write>, Refusal> {
-    let outcome = bring(seen, target, by, term, changes, taken, Hand::Respected)?;
-    if outcome.conflicts.is_empty() { Ok(outcome.write) } else { Err(Refusal::Foreign(outcome.conflicts)) }
+    bring(seen, target, by, term, changes, taken, Hand::Respected)?.whole()
 }
 
 /// Takes `changes` back to their baseline: what is ours goes back, what is somebody else's stays and is told, all entries are
@@ -138,8 +144,7 @@ pub fn insist(
     changes: &[Change],
     taken: &[Taken],
 ) -> Result<Option<Write>, Refusal> {
-    let outcome = bring(seen, target, by, term, changes, taken, Hand::Overruled)?;
-    if outcome.conflicts.is_empty() { Ok(outcome.write) } else { Err(Refusal::Foreign(outcome.conflicts)) }
+    bring(seen, target, by, term, changes, taken, Hand::Overruled)?.whole()
 }
 
 /// Takes back everything that `claim` on `seen` lists: for the sweep, which has no contract at hand.

@@ -1,7 +1,6 @@
 use crate::cluster::{Api, Counters, Internet};
 use crate::operator::restore::{Fate, Item, Plan, Restore as Work};
 use crate::seam::{Clock, Network, Seam};
-use crate::terms::Term;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -118,28 +117,14 @@ impl Restore {
             self.report(&Report::of(Vec::new(), 0, Vec::new(), plan, Vec::new()))?;
             return Ok(ExitCode::from(if something { LEFT } else { 0 }));
         }
-        let lease = work.lease(&format!("restore-{}-{}", std::env::var("HOSTNAME").unwrap_or_default(), std::process::id()));
-        let mut aborted = Vec::new();
-        if let Some(lease) = &lease {
-            if human {
-                anstream::println!("taking the lead from the operator");
-            }
-            aborted = work.take_over(lease).await.map_err(|error| format!("the lead cannot be taken: {error}"))?;
+        if human && self.hub.is_some() && !self.hub_lost {
+            anstream::println!("taking the lead from the operator");
         }
-        let holds = async {
-            match &lease {
-                Some(lease) => lease.hold(Term::default).await,
-                None => std::future::pending().await,
-            }
-        };
-        let report = tokio::select! {
-            biased;
-            report = self.rounds(work, aborted, human) => report,
-            () = holds => return Err("the lead was lost".to_owned()),
-        };
-        if let Some(lease) = &lease {
-            lease.give_back().await;
-        }
+        let identity = format!("restore-{}-{}", std::env::var("HOSTNAME").unwrap_or_default(), std::process::id());
+        let report = work
+            .alone(&identity, async |aborted| self.rounds(work, aborted, human).await)
+            .await
+            .map_err(|error| format!("the lead cannot be taken: {error}"))?;
         let code = report.code();
         if human {
             report.show();

@@ -71,7 +71,7 @@ impl Lease {
     }
 
     /// Takes and renews the lease for ever; `at_least` is the highest term seen in any drill.
-    pub async fn hold(&self, at_least: impl Fn() -> Term) {
+    pub async fn hold(&self, at_least: impl Fn() -> Term) -> ! {
         // Another's lease is over when it has not changed for its whole duration by our own clock: clocks of others are not
         // compared.
         let mut other: Option<(String, tokio::time::Instant)> = None;

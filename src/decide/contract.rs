@@ -296,6 +296,14 @@ impl Contract {
         self.regions.values().filter(|cluster| **cluster != self.hub).cloned().collect()
     }
 
+    /// The singletons that it has handed over.
+    pub fn led(&self) -> impl Iterator<Item = &Led> {
+        self.steps.iter().flat_map(|step| match &step.work {
+            Work::Singletons(led) => led.as_slice(),
+            Work::Headroom(_) | Work::Cordon(_) | Work::Traffic(_) => &[],
+        })
+    }
+
     /// The queries of a gate: one, or one per survivor.
     #[must_use]
     pub fn gate_queries(&self, gate: &Gate) -> Vec<(Option<RegionName>, Query)> {

@@ -30,6 +30,18 @@ pub enum Effect {
     Finalizer(bool),
 }
 
+impl Effect {
+    /// What it is about; the finalizer is on the very object that is decided about.
+    #[must_use]
+    pub fn target(&self) -> Option<&Target> {
+        match self {
+            Self::Write(write) => Some(&write.target),
+            Self::Create(target, _) | Self::Replace(target, _) | Self::Delete(target, _) => Some(target),
+            Self::Finalizer(_) => None,
+        }
+    }
+}
+
 /// The whole answer: commit `progress`, then perform `effects` in any order, then sleep until `wake` or a change.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision<P> {

@@ -1,19 +1,20 @@
 use super::contract::{Contract, Step, Work};
 use super::decision::{Decision, Effect, Orders};
+use super::finish::{finish, replica_sets};
 use super::gate::{elapsed, judge};
 use super::intent;
 use super::phase::{Event, transition};
 use super::step::{Stride, View, stride};
 use super::stored::Stored;
 use super::verdict;
-use super::words::{busy_with, cut, describe, named, place, summary, union};
+use super::words::{busy_with, cut, describe, place, summary, union};
 use crate::api::{
     Basis, Contention, ContractRef, Control, Direction, DrillStatus, Failback, Finding, Hold, HoldReason, Phase, Return,
     StepState, StepStatus, Verdict, Why,
 };
-use crate::claim::{self, Change, Conflict, Read};
+use crate::claim::{Change, Conflict};
 use crate::dialect::size;
-use crate::terms::{ClusterUid, Kind, Target, Term, Timestamp};
+use crate::terms::{Kind, Target, Term, Timestamp};
 use crate::world::{List, Needs, World};
 use chrono::TimeDelta;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,9 +27,6 @@ const SOAKING: TimeDelta = TimeDelta::seconds(5);
 const UNWATCHED: TimeDelta = TimeDelta::seconds(15);
 /// How often the time of the last look is stored when nothing else changes.
 const LOOKED: TimeDelta = TimeDelta::seconds(5);
-/// How long the way back waits for a region that cannot be reached, beyond the deadline, before the rest becomes debts: long
-/// enough for a control plane's restart, short enough that nobody waits for a lost region.
-const WAY_BACK: TimeDelta = TimeDelta::minutes(15);
 
 /// What the next decision about an acting drill has to look at.
 #[must_use]
@@ -64,11 +62,6 @@ pub fn needs(contract: &Contract, stored: &Stored, progress: &DrillStatus) -> Ne
     }
     needs.queries.extend(contract.gates.iter().flat_map(|gate| contract.gate_queries(gate)).map(|(_, query)| query));
     needs
-}
-
-fn replica_sets(contract: &Contract, cluster: &ClusterUid) -> Vec<List> {
-    let list = |namespace: &String| List { cluster: cluster.clone(), kind: Kind::ReplicaSet, namespace: Some(namespace.clone()) };
-    contract.namespaces.iter().map(list).collect()
 }
 
 /// A drill that is not run, and why.
@@ -166,7 +159,9 @@ pub fn decide(
                 go_back(&mut next, Return::Abort, Why::Contention, &first, now);
                 // What was to be written outwards is not; the next look begins the way back.
             } else {
-                hold = strides.iter().find_map(|stride| stride.hold.clone());
+                // What a person must see to comes before what only waits.
+                let holds = strides.iter().filter_map(|stride| stride.hold.clone());
+                hold = holds.min_by_key(|(reason, _)| *reason != HoldReason::NeedsHuman);
                 if contended {
                     hold = foreign.first().map(|conflict| (HoldReason::Contention, describe(conflict)));
                 }
@@ -191,7 +186,7 @@ pub fn decide(
     }
     intent::stamps(&contract.drill, &unsettled, &mut effects, world, term, |target| contract.taken_of(target).to_vec());
     intent::fit(&mut effects, next.open.len());
-    if let (Some((target, message)), None) = (intent::refused(&effects, refusals), &hold) {
+    if let (Some((target, message)), None) = (intent::refused(effects.iter().filter_map(Effect::target), refusals), &hold) {
         hold = Some((HoldReason::WriteRefused, format!("{} is not taken: {message}", place(contract, target))));
     }
     intent::keep(&mut next.open, &effects);
@@ -258,7 +253,7 @@ fn go_back(next: &mut DrillStatus, way: Return, why: Why, message: &str, now: Ti
     }
 }
 
-fn advance(next: &mut DrillStatus, event: Event, now: Timestamp) {
+pub(super) fn advance(next: &mut DrillStatus, event: Event, now: Timestamp) {
     // An event is raised only in a phase that knows it; the machine's own tests hold the list.
     if let Ok(phase) = transition(next.phase, event) {
         enter(next, phase, now);
@@ -401,11 +396,7 @@ fn walk(
     strides
 }
 
-fn is_back(step: &StepStatus) -> bool {
-    step.direction == Direction::Back && step.state == StepState::Done
-}
-
-fn all(next: &DrillStatus, contract: &Contract, direction: Direction) -> bool {
+pub(super) fn all(next: &DrillStatus, contract: &Contract, direction: Direction) -> bool {
     next.steps.len() == contract.steps.len()
         && next.steps.iter().all(|step| step.direction == direction && step.state == StepState::Done)
 }
@@ -445,103 +436,4 @@ fn measure(contract: &Contract, next: &mut DrillStatus, strides: &[Stride], now:
         next.times.healthy = Some(since.max(green));
         next.time_to_healthy = Some(verdict::go_duration(elapsed(contract.limits.declared, since.max(green))));
     }
-}
-
-/// The end of the way back: dead copies of claims, copies of the contract; then it is over.
-fn finish(
-    contract: &Contract,
-    stored: &Stored,
-    world: &World,
-    next: &mut DrillStatus,
-    effects: &mut Vec<Effect>,
-    hold: &mut Option<(HoldReason, String)>,
-    now: Timestamp,
-) {
-    if next.times.evacuating.is_none() {
-        // Nothing foreign was written. A copy of the contract that cannot be seen now falls to the sweep.
-        effects.extend(stored.take_down(contract, world));
-        if effects.is_empty() {
-            over(contract, next, now);
-        }
-        return;
-    }
-    let back = all(next, contract, Direction::Back);
-    let late = next.times.blind.is_some_and(|since| now >= since + WAY_BACK) && now >= contract.limits.ends();
-    let blind: BTreeSet<ClusterUid> = contract.regions.values().filter(|uid| world.blind(uid).is_some()).cloned().collect();
-    let given_up = late && !blind.is_empty() && effects.is_empty();
-    if !(back || given_up) {
-        return;
-    }
-    // Whatever is still waited for will not come in time: it becomes a debt.
-    *hold = None;
-    let mut debts: BTreeSet<String> = next.debts.iter().cloned().collect();
-    if !back {
-        let open =
-            contract.steps.iter().filter(|step| !next.steps.iter().any(|status| status.name == step.name && is_back(status)));
-        let owed = open.flat_map(|step| contract.targets(step)).filter(|target| is_owed(contract, target, world));
-        debts.extend(owed.map(|target| place(contract, &target)));
-    }
-    let mut unpaid = false;
-    for cluster in contract.regions.values() {
-        if blind.contains(cluster) {
-            unpaid = true;
-            debts.insert(format!("{}: claims and the contract's copy there were not seen to be gone", named(contract, cluster)));
-            continue;
-        }
-        // A Deployment that is still claimed copies its claim to its ReplicaSets again: they are cleaned when it is not.
-        for list in if back { replica_sets(contract, cluster) } else { Vec::new() } {
-            for object in world.list(&list).unwrap_or_default() {
-                let target = Target {
-                    cluster: cluster.clone(),
-                    kind: Kind::ReplicaSet,
-                    namespace: list.namespace.clone(),
-                    name: object.name().into(),
-                };
-                // What a singleton's Deployment copies is that one's: it would only be copied again.
-                let is_others = matches!(claim::read(object, &target), Read::Copied(copied) if copied.by.is_singleton());
-                if let (false, Ok(Some(write))) = (is_others, claim::strip_dead(object, &target)) {
-                    effects.push(Effect::Write(write));
-                }
-            }
-            if let Err(blind) = world.list(&list) {
-                *hold = Some((HoldReason::Unreachable, format!("ReplicaSets in {}: {blind}", named(contract, cluster))));
-                return;
-            }
-        }
-    }
-    let waits_for_region = unpaid && !late;
-    if waits_for_region {
-        *hold = Some((HoldReason::Unreachable, debts.first().cloned().unwrap_or_default()));
-        return;
-    }
-    if !effects.is_empty() || next.open.iter().any(|intent| !intent::lost(intent, &blind)) {
-        return;
-    }
-    // A claim speaks only while its contract exists: where something is still owed, the copies stay.
-    if debts.is_empty() {
-        effects.extend(stored.take_down(contract, world));
-    }
-    if effects.is_empty() && hold.is_none() {
-        next.debts = debts.into_iter().take(128).collect();
-        next.open.clear();
-        over(contract, next, now);
-    }
-}
-
-/// Whether an object may still be as the drill left it.
-fn is_owed(contract: &Contract, target: &Target, world: &World) -> bool {
-    match world.object(target) {
-        Ok(Some(object)) if target.kind != Kind::SingletonWorkload => {
-            matches!(claim::read(object, target), Read::Claim(claim) if claim.by.uid == contract.drill.uid)
-        }
-        Ok(None) => false,
-        Ok(Some(_)) | Err(_) => true,
-    }
-}
-
-fn over(contract: &Contract, next: &mut DrillStatus, now: Timestamp) {
-    let (verdict, reasons) = verdict::verdict(contract, next);
-    next.verdict = Some(verdict);
-    next.reasons = reasons;
-    advance(next, Event::AllBack, now);
 }

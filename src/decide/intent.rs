@@ -84,12 +84,12 @@ pub(super) fn keep(open: &mut Vec<Intent>, effects: &[Effect]) {
     open.dedup_by(|one, two| one.target == two.target);
 }
 
-/// A write that an API server did not take when it was tried last, and what it said.
-pub(super) fn refused<'a>(effects: &'a [Effect], refusals: &'a BTreeMap<Target, String>) -> Option<(&'a Target, &'a String)> {
-    effects.iter().find_map(|effect| match effect {
-        Effect::Write(write) => refusals.get(&write.target).map(|message| (&write.target, message)),
-        Effect::Create(..) | Effect::Replace(..) | Effect::Delete(..) | Effect::Finalizer(_) => None,
-    })
+/// What an API server did not take when it was tried last, and what it said.
+pub(super) fn refused<'a>(
+    mut targets: impl Iterator<Item = &'a Target>,
+    refusals: &'a BTreeMap<Target, String>,
+) -> Option<(&'a Target, &'a String)> {
+    targets.find_map(|target| refusals.get_key_value(target))
 }
 
 /// Whether an intent is for a cluster that cannot be seen.

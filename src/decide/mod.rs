@@ -8,6 +8,7 @@ mod application;
 mod contract;
 mod decision;
 mod drill;
+mod finish;
 mod gate;
 mod graph;
 mod intent;
@@ -26,9 +27,7 @@ pub use decision::{Decision, Effect, Orders};
 pub use drill::{decide, needs, refuse, unusable};
 pub use gate::{Colour, colour};
 pub use phase::{Event, IllegalTransition, transition};
-pub use singleton::{
-    Facts, IllegalStep, Order, Step as SingletonStep, follow, has_followed, lead, needs_singleton, tried, untried,
-};
+pub use singleton::{Facts, Order, Trial, has_followed, is_home, lead, needs_singleton, tried};
 pub use stored::Stored;
-pub use sweep::{Open, Swept, is_needed, settled, sweep};
+pub use sweep::{Open, Swept, is_needed, led_debts, settled, sweep};
 pub use verdict::{conditions, go_duration};

@@ -1,7 +1,7 @@
-use super::contract::Contract;
+use super::contract::{Contract, Led};
 use super::step::carries;
 use super::verdict::conditions;
-use super::words::{describe, union};
+use super::words::{describe, place, union};
 use crate::api::DrillStatus;
 use crate::claim::{self, Claim, Conflict, LABEL, Outcome, Read, Refusal};
 use crate::terms::{ClusterUid, Kind, Object, Target, Term, Timestamp};
@@ -94,20 +94,26 @@ fn is_released(claim: &Claim, target: &Target, swept: &Swept) -> bool {
         && swept.claimed.get(&claim.on) != Some(&claim.by.uid)
 }
 
+/// The debts that are of singletons: paid by their own loops, when the rest is.
+#[must_use]
+pub fn led_debts(contract: &Contract) -> BTreeMap<String, &Led> {
+    contract.led().map(|led| (place(contract, &led.target), led)).collect()
+}
+
 /// What is left to be said of a drill that ended with debts: with `conflicts` that were found when they were paid, and without
-/// debts if all `are_paid`. Nothing if nothing changes.
+/// those that `is_paid`. Nothing if nothing changes.
 #[must_use]
 pub fn settled(
     progress: &DrillStatus,
     conflicts: &[Conflict],
-    are_paid: bool,
+    is_paid: impl Fn(&str) -> bool,
     generation: i64,
     now: Timestamp,
 ) -> Option<DrillStatus> {
     let mut next = progress.clone();
     next.conflicts = union(&next.conflicts, conflicts.iter().map(describe));
-    if are_paid {
-        next.debts.clear();
+    next.debts.retain(|debt| !is_paid(debt));
+    if next.debts.is_empty() && !progress.debts.is_empty() {
         next.open.clear();
     }
     conditions(&mut next, generation, now);

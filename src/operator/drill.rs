@@ -364,7 +364,7 @@ impl Run<'_> {
             self.operator.forget(reference);
             return Ok(Some(now));
         }
-        let refused = |effect: &Effect| matches!(effect, Effect::Write(write) if refusals.contains_key(&write.target));
+        let refused = |effect: &Effect| effect.target().is_some_and(|target| refusals.contains_key(target));
         Ok(match decision.effects.as_slice() {
             [] => decision.wake,
             effects if effects.iter().all(refused) => Some(now + AGAIN),

@@ -42,6 +42,8 @@ pub struct Plan {
     pub unseen: Vec<String>,
     /// Claims that are not a drill's, and stay: singletons are handed over only by their own loop.
     pub kept: Vec<String>,
+    /// The lead's term when it was planned.
+    term: Option<Term>,
     writes: Vec<Write>,
     copies: Vec<(Target, Version)>,
 }
@@ -114,43 +116,41 @@ impl Restore {
         Ok(Self { clusters, hub: hub_uid, fleet, seam, namespace, leadership, traffic_is_back })
     }
 
-    /// The leader's lease, to be held while this works; none without a hub.
-    #[must_use]
-    pub fn lease(&self, identity: &str) -> Option<Lease> {
-        let (_, api) = self.clusters.get(self.hub.as_ref()?)?;
-        Some(Lease {
+    /// Works as the only one that writes: takes the lead from whoever has it and holds it, waits until nobody else may act by an older
+    /// one, and orders every acting drill to go back, so that it does not go on afterwards. `work` is given the names of those. Without
+    /// a hub nobody else can act.
+    ///
+    /// # Errors
+    /// What the hub refused.
+    pub async fn alone<T>(&self, identity: &str, work: impl AsyncFnOnce(Vec<String>) -> T) -> Result<T, CallError> {
+        let Some((_, api)) = self.hub.as_ref().and_then(|hub| self.clusters.get(hub)) else { return Ok(work(Vec::new()).await) };
+        let lease = Lease {
             api: api.clone(),
             seam: self.seam.clone(),
             namespace: self.namespace.clone(),
             identity: identity.to_owned(),
             leadership: self.leadership.clone(),
-        })
-    }
-
-    /// Takes the lead from whoever has it, waits until nobody else may act by an older one, and orders every acting drill to go back,
-    /// so that it does not go on afterwards. The names of those drills.
-    ///
-    /// # Errors
-    /// What the hub refused.
-    pub async fn take_over(&self, lease: &Lease) -> Result<Vec<String>, CallError> {
-        let Some((_, api)) = self.hub.as_ref().and_then(|hub| self.clusters.get(hub)) else { return Ok(Vec::new()) };
-        let drills: Vec<Object> = api.list(&Kind::Drill.path(None), "", CALL).await?.into_iter().map(Object::new).collect();
-        let highest = drills.iter().filter_map(|drill| u64::try_from(drill.number("/status/term")?).ok()).max().unwrap_or(0);
-        lease.seize(Term(highest)).await?;
-        tokio::time::sleep(GRANTED).await;
-        let mut ordered = Vec::new();
-        for drill in drills.iter().filter(|drill| drill.text("/status/phase") != "Done" && drill.at("/status/contract").is_some())
-        {
-            let path = format!("{}/{}", Kind::Drill.path(None), drill.name());
-            api.call(Method::PATCH, &path, Body::Merge(json!({"spec": {"control": "Abort"}})), CALL).await?;
-            ordered.push(drill.name().to_owned());
-        }
-        Ok(ordered)
+        };
+        let terms = drills(api).await?.into_iter().filter_map(|drill| u64::try_from(drill.number("/status/term")?).ok());
+        let highest = Term(terms.max().unwrap_or(0));
+        lease.seize(highest).await?;
+        let works = async {
+            tokio::time::sleep(GRANTED).await;
+            Ok(work(order_back(api).await?).await)
+        };
+        let done = tokio::select! {
+            biased;
+            done = works => done,
+            never = lease.hold(|| highest) => never,
+        };
+        lease.give_back().await;
+        done
     }
 
     /// Looks at everything, and says what is to be done now and what has to wait.
     pub async fn plan(&self) -> Plan {
-        let mut plan = Plan::default();
+        let mut plan = Plan { term: self.term(), ..Plan::default() };
+        let mut unread = BTreeSet::new();
         let mut open: BTreeMap<ClusterUid, Option<Open>> = BTreeMap::new();
         let mut copies = Vec::new();
         for (uid, (name, api)) in &self.clusters {
@@ -165,6 +165,7 @@ impl Restore {
                 }
                 Err(error) => {
                     plan.unseen.push(format!("{name}: {error}"));
+                    unread.insert(uid);
                     open.insert(uid.clone(), None);
                 }
             }
@@ -197,11 +198,11 @@ impl Restore {
             world: observe(&self.fleet, &self.seam, &needs).await,
             traffic_is_back: self.traffic_is_back,
         };
-        let term = self.leadership.held(&self.seam).map_or(Term::default(), |(term, _)| term);
+        let term = plan.term.unwrap_or_default();
         let mut conflicts: BTreeSet<Conflict> = BTreeSet::new();
         for (uid, (found, whole)) in &suspected {
             let name = self.clusters.get(*uid).map_or("", |(name, _)| name.as_str());
-            if !whole && !plan.unseen.iter().any(|unseen| unseen.starts_with(name)) {
+            if !whole && !unread.contains(uid) {
                 plan.unseen.push(format!("{name}: not everything could be listed"));
             }
             let is_hub = Some(*uid) == self.hub.as_ref();
@@ -229,17 +230,26 @@ impl Restore {
         plan
     }
 
+    /// The term of the lead, while it is held.
+    fn term(&self) -> Option<Term> {
+        self.leadership.held(&self.seam).map(|(term, _)| term)
+    }
+
     fn copy(&self, cluster: &ClusterUid, copy: &Object) -> Target {
         let namespace = Some(self.namespace.clone());
         Target { cluster: cluster.clone(), kind: Kind::ConfigMap, namespace, name: copy.name().to_owned() }
     }
 
-    /// Does what can be done now; how many writes were taken, and why others were not. Copies of contracts go last, and only
+    /// Does what can be done now, while the lead is still held by which it was planned; how many writes were taken, and why others were
+    /// not. Copies of contracts go last, and only
     /// without a hub: with one, the drill itself ends and takes them away.
     pub async fn perform(&self, plan: &Plan) -> (usize, Vec<String>) {
         let mut done = 0;
         let mut failed = Vec::new();
         let send = async |target: &Target, method: Method, path: String, body: Body| match self.clusters.get(&target.cluster) {
+            Some((name, _)) if self.hub.is_some() && (plan.term.is_none() || plan.term != self.term()) => {
+                Err(format!("{name}: {}: the lead is not held any more, another may act", target.label()))
+            }
             Some((name, api)) => {
                 api.call(method, &path, body, CALL).await.map_err(|error| format!("{name}: {}: {error}", target.label()))
             }
@@ -260,6 +270,22 @@ impl Restore {
         }
         (done, failed)
     }
+}
+
+async fn drills(api: &Api) -> Result<Vec<Object>, CallError> {
+    Ok(api.list(&Kind::Drill.path(None), "", CALL).await?.into_iter().map(Object::new).collect())
+}
+
+/// Orders every acting drill to go back; their names.
+async fn order_back(api: &Api) -> Result<Vec<String>, CallError> {
+    let acts = |drill: &Object| drill.text("/status/phase") != "Done" && drill.at("/status/contract").is_some();
+    let mut ordered = Vec::new();
+    for drill in drills(api).await?.into_iter().filter(acts) {
+        let path = format!("{}/{}", Kind::Drill.path(None), drill.name());
+        api.call(Method::PATCH, &path, Body::Merge(json!({"spec": {"control": "Abort"}})), CALL).await?;
+        ordered.push(drill.name().to_owned());
+    }
+    Ok(ordered)
 }
 
 impl Plan {

@@ -6,7 +6,7 @@ use crate::api::{
 };
 use crate::claim;
 use crate::cluster::{Body, Category};
-use crate::decide::{Facts, Led, Order, Work, lead, needs_singleton, tried, untried};
+use crate::decide::{Facts, Led, Order, Work, lead, led_debts, needs_singleton, tried};
 use crate::observe::observe;
 use crate::terms::{ClusterUid, Kind, Object, Owner, RegionName, Term, Timestamp};
 use chrono::TimeDelta;
@@ -60,27 +60,20 @@ pub(super) async fn activate(operator: &Operator, key: &Key, term: Term) -> Resu
     let world = observe(&operator.fleet, &operator.seam, &needs_singleton(&facts, &progress)).await;
     let now = operator.seam.clock.now();
     let refusals = operator.refusals();
-    let mut decision = lead(&facts, &progress, &world, &refusals, now, term);
-    let new = untried(&facts, &decision.progress, &decision.effects, &world, term);
-    if !new.is_empty() {
-        let answers = join_all(new.iter().map(|write| async move { (write, operator.write(write, true).await) })).await;
-        let mut informed = SingletonWorkloadStatus { places: decision.progress.places.clone(), ..progress.clone() };
-        for (write, answer) in answers {
-            // What cannot be tried is not written; the next look tries again.
-            let Ok(Some(before)) = world.object(&write.target) else { continue };
-            match answer {
-                Ok(after) => tried(&mut informed, &write.target, &claim::taken(before, &after)),
-                Err(error) => operator.remember(&write.target, Some(&error)),
+    let (mut decision, trials) = lead(&facts, &progress, &world, &refusals, now, term);
+    if !trials.is_empty() {
+        let answers = join_all(trials.iter().map(|trial| async move { (trial, operator.write(&trial.write, true).await) })).await;
+        let mut informed = progress.clone();
+        for (trial, answer) in answers {
+            let target = &trial.write.target;
+            match (world.object(target), answer) {
+                (Ok(Some(before)), Ok(after)) => tried(&mut informed, trial, &claim::taken(before, &after)),
+                // What cannot be tried is not written; the next look tries again.
+                (_, Err(error)) => operator.remember(target, Some(&error)),
+                (_, Ok(_)) => {}
             }
         }
-        decision = lead(&facts, &informed, &world, &operator.refusals(), now, term);
-        let still = untried(&facts, &decision.progress, &decision.effects, &world, term);
-        let still: Vec<_> = still.into_iter().map(|write| write.target).collect();
-        decision.effects.retain(|effect| !matches!(effect, crate::decide::Effect::Write(write) if still.contains(&write.target)));
-        decision
-            .progress
-            .open
-            .retain(|intent| progress.open.contains(intent) || !still.iter().any(|target| target.to_string() == intent.target));
+        decision = lead(&facts, &informed, &world, &operator.refusals(), now, term).0;
     }
     let after = if decision.progress == progress {
         seen.clone()
@@ -221,8 +214,8 @@ impl Operator {
         })
     }
 
-    /// The drills whose contract names a singleton and that act, or are over and owe something: what each says of it, which way its
-    /// step has begun to go, and whether it is over. One that acts and whose contract cannot be read may name it.
+    /// The drills whose contract names a singleton and that act, or are over and owe more than singletons: what each says of it, which
+    /// way its step has begun to go, and whether it is over. One whose contract cannot be read may name it.
     async fn drills_naming(&self, uid: &str) -> Vec<(Owner, Option<Led>, Option<Direction>, bool)> {
         let mut named = Vec::new();
         for drill in self.store.drills() {
@@ -233,9 +226,13 @@ impl Operator {
                 let metadata = &drill.metadata;
                 let owner =
                     Owner { name: metadata.name.clone().unwrap_or_default(), uid: metadata.uid.clone().unwrap_or_default() };
-                named.extend((!over).then_some((owner, None, None, false)));
+                named.push((owner, None, None, over));
                 continue;
             };
+            let debts = led_debts(&contract);
+            if over && status.debts.iter().all(|debt| debts.contains_key(debt)) {
+                continue;
+            }
             for step in &contract.steps {
                 let Work::Singletons(all) = &step.work else { continue };
                 let Some(led) = all.iter().find(|led| led.uid == uid) else { continue };

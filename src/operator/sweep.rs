@@ -5,7 +5,7 @@ use super::{Error, Operator};
 use crate::api::{Drill, Phase};
 use crate::claim::{ANNOTATION, Conflict, LABEL, Outcome, Refusal};
 use crate::cluster::{Api, CallError, Category};
-use crate::decide::{self, Contract, Open, Swept, is_needed, settled};
+use crate::decide::{self, Contract, Led, Open, Swept, is_needed, led_debts, settled};
 use crate::dialect::size;
 use crate::observe::observe;
 use crate::terms::{ClusterUid, Kind, Object, RegionName, Target, Term, Timestamp, Version, digest};
@@ -48,11 +48,15 @@ pub(super) async fn activate(operator: &Operator, term: Term) -> Result<Option<T
     let drills: Vec<Object> =
         operator.fleet.hub.list(&Kind::Drill.path(None), "", LIST).await?.into_iter().map(Object::new).collect();
     // A singleton that is there speaks for itself: its loop alone writes and gives back.
-    let singletons = operator.fleet.hub.list(&Kind::SingletonWorkload.path(None), "", LIST).await?.into_iter().map(Object::new);
+    let singletons: Vec<Object> =
+        operator.fleet.hub.list(&Kind::SingletonWorkload.path(None), "", LIST).await?.into_iter().map(Object::new).collect();
     let done = format!("{:?}", Phase::Done);
     let (over, act): (Vec<&Object>, Vec<&Object>) = drills.iter().partition(|drill| drill.text("/status/phase") == done);
-    let acting: BTreeSet<String> =
-        act.iter().map(|drill| drill.uid().to_owned()).chain(singletons.map(|singleton| singleton.uid().to_owned())).collect();
+    let acting: BTreeSet<String> = act
+        .iter()
+        .map(|drill| drill.uid().to_owned())
+        .chain(singletons.iter().map(|singleton| singleton.uid().to_owned()))
+        .collect();
     let copies = join_all(clusters.iter().filter(|cluster| **cluster != hub).map(async |cluster| {
         let path = Kind::ConfigMap.path(Some(&operator.settings.namespace));
         let copies = match operator.fleet.by_uid(cluster) {
@@ -98,15 +102,7 @@ pub(super) async fn activate(operator: &Operator, term: Term) -> Result<Option<T
     // First said, then done: a value that is somebody else's is seen only once, since the write forgets it.
     for drill in &over {
         let found = conflicts.get(drill.uid()).map_or(&[][..], Vec::as_slice);
-        let is_its = |(target, object): &(Target, Object)| {
-            object.label(LABEL) == Some(drill.uid())
-                || matches!(crate::claim::read(object, target), crate::claim::Read::Claim(claim) if claim.by.uid == drill.uid())
-        };
-        let all_seen = swept.looked.len() == clusters.len() && copies.iter().all(|(_, copies)| copies.is_some());
-        let has_copy =
-            copies.iter().filter_map(|(_, copies)| copies.as_ref()).flatten().any(|copy| copy.label(LABEL) == Some(drill.uid()));
-        let is_paid = all_seen && !has_copy && !suspects.iter().flat_map(|(found, _)| found).any(is_its);
-        settle(operator, drill, found, is_paid).await?;
+        settle(operator, drill, found, &swept, &open, &singletons).await?;
     }
     for (target, outcome) in back {
         take_back(operator, target, outcome).await;
@@ -229,22 +225,52 @@ pub(crate) fn read(copies: &[Object]) -> Open {
     open
 }
 
-/// Says of a drill that is over what was found while its debts were paid, and when they are.
-async fn settle(operator: &Operator, seen: &Object, conflicts: &[Conflict], is_paid: bool) -> Result<(), Error> {
+/// Says of a drill that is over what was found while its debts were paid, and which of them are.
+async fn settle(
+    operator: &Operator,
+    seen: &Object,
+    conflicts: &[Conflict],
+    swept: &Swept,
+    open: &BTreeMap<&ClusterUid, Option<Open>>,
+    singletons: &[Object],
+) -> Result<(), Error> {
     let Ok(drill) = serde_json::from_value::<Drill>(seen.json().clone()) else { return Ok(()) };
     let Some(status) = drill.status else { return Ok(()) };
     if status.format > 1 || (status.debts.is_empty() && conflicts.is_empty()) {
         return Ok(());
     }
+    // Without its contract nobody knows where to look: nothing is paid then.
+    let contract = match &status.contract {
+        Some(reference) => operator.contract(reference).await.ok(),
+        None => None,
+    };
+    let led = contract.as_deref().map(led_debts).unwrap_or_default();
+    let is_gone = |cluster: &ClusterUid| {
+        let has_copy =
+            |open: &Open| open.contracts.iter().any(|open| open.drill.uid == seen.uid()) || open.unread.contains(seen.uid());
+        swept.looked.contains(cluster) && open.get(cluster).is_none_or(|open| open.as_ref().is_some_and(|open| !has_copy(open)))
+    };
+    let is_claimed = swept.claimed.values().any(|owner| owner == seen.uid());
+    let claims_are_back =
+        !is_claimed && contract.as_ref().is_some_and(|contract| contract.regions.values().chain([&contract.hub]).all(is_gone));
+    let is_home = |led: &Led| {
+        let there = singletons.iter().find(|singleton| singleton.uid() == led.uid);
+        there.is_none_or(|singleton| {
+            let status = singleton.at("/status").cloned().unwrap_or_default();
+            serde_json::from_value(status).is_ok_and(|status| decide::is_home(&status, led.from.as_str()))
+        })
+    };
+    let is_paid = |debt: &str| led.get(debt).map_or(claims_are_back, |led| is_home(led));
     let now = operator.seam.clock.now();
-    let are_paid = is_paid && !status.debts.is_empty();
-    let Some(next) = settled(&status, conflicts, are_paid, drill.metadata.generation.unwrap_or(0), now) else { return Ok(()) };
+    let Some(next) = settled(&status, conflicts, is_paid, drill.metadata.generation.unwrap_or(0), now) else { return Ok(()) };
     let after = operator.commit(Kind::Drill, seen, &next).await?;
     for conflict in next.conflicts.iter().filter(|conflict| !status.conflicts.contains(conflict)).take(8) {
         operator.tell(Kind::Drill, &after, true, "ForeignChangeKept", conflict).await;
     }
-    if are_paid {
-        let note = format!("what could not be put back at its end is put back now: {}", status.debts.join("; "));
+    let paid: Vec<&str> = status.debts.iter().filter(|debt| !next.debts.contains(debt)).map(String::as_str).collect();
+    if !paid.is_empty() {
+        let rest = if next.debts.is_empty() { String::new() } else { format!("; left: {}", next.debts.join("; ")) };
+        let note = format!("what could not be put back at its end is put back now: {}{rest}", paid.join("; "));
         tracing::info!(drill = seen.name(), note, "debts paid");
         operator.tell(Kind::Drill, &after, false, "DebtsPaid", &note).await;
     }

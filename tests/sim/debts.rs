@@ -1,5 +1,6 @@
 //! What a drill could not put back is paid later, by the sweep or by hand.
 
+use crate::fleet::Fleet;
 use crate::world::{DRILL, World, test};
 use firedrill::api::{Phase, Status, Verdict};
 use firedrill::cli::embedded::NAMESPACE;
@@ -65,6 +66,50 @@ fn a_region_that_was_away_until_after_the_end_is_put_back_when_it_returns_and_re
 }
 
 #[test]
+fn a_singleton_whose_home_was_away_goes_home_last_and_is_owed_until_it_runs_there() {
+    test(async {
+        let fleet = Fleet::new(25, &["Deployment"], &json!({})).await;
+        let hub = fleet.world.fleet.server("hub").unwrap();
+        hub.edit("EvacuationPlan", "", "shop", |plan| plan["spec"]["cordon"] = json!("Nodes")).unwrap();
+        let instance = fleet.world.fleet.operator("a", &Fates::calm());
+        fleet.until("adoption", 2, |fleet| fleet.is_at("Deployment", "eu-west")).await;
+        fleet.world.fleet.drill(DRILL, "eu-west").unwrap();
+        fleet.until("handed over", 10, |fleet| fleet.is_at("Deployment", "us-east")).await;
+        instance.links["eu-west"].partition();
+        fleet.until("the end", 60, |fleet| fleet.world.status().phase == Phase::Done).await;
+        let led = "the hub: SingletonWorkload shop/deployment".to_owned();
+        let debts = fleet.world.status().debts;
+        assert!(debts.contains(&led) && debts.len() > 1, "{debts:?}");
+        // A Region that is not there any more proves nothing.
+        let region = hub.get("Region", "", "eu-west").unwrap();
+        hub.delete("Region", "", "eu-west").unwrap();
+        fleet.pass(120).await;
+        assert_eq!(fleet.world.status().debts, debts);
+        assert!(fleet.is_at("Deployment", "us-east"));
+        let metadata = json!({"name": "eu-west", "labels": region["metadata"]["labels"]});
+        let again = json!({"apiVersion": region["apiVersion"], "kind": "Region", "metadata": metadata, "spec": region["spec"]});
+        hub.seed(again).unwrap();
+        instance.links["eu-west"].heal();
+        // First what the region owes, then the singleton, and only then is it said.
+        fleet.until("the claims", 5, |fleet| fleet.world.status().debts == [led.clone()]).await;
+        assert!(!fleet.is_at("Deployment", "eu-west"));
+        fleet.until("home", 5, |fleet| fleet.is_at("Deployment", "eu-west")).await;
+        fleet.until("settled", 2, |fleet| fleet.world.status().debts.is_empty()).await;
+        assert_eq!(
+            condition(&hub.get("Region", "", "eu-west").unwrap(), "Settled")["status"],
+            "False",
+            "not before it is looked at"
+        );
+        fleet.pass(60).await;
+        assert_eq!(condition(&hub.get("Region", "", "eu-west").unwrap(), "Settled")["status"], "True");
+        let told = hub.list("events", "").into_iter().filter(|event| event["reason"] == "DebtsPaid").count();
+        assert_eq!(told, 2);
+        fleet.watch.assert_one("owed");
+        instance.stop().await;
+    });
+}
+
+#[test]
 fn headroom_goes_down_only_after_traffic_was_seen_back() {
     test(async {
         let world = World::new(22).await;
@@ -123,16 +168,17 @@ fn by_hand_everything_goes_back_in_order_with_the_hub_whose_drill_then_ends() {
         let order: Vec<bool> = plan.items.iter().map(|item| item.object.starts_with("HTTPRoute")).collect();
         assert!(order.is_sorted_by(|one, two| one >= two), "users first: {:#?}", plan.items);
         // The operator is alive; the lead is taken from it, and it does not go on when it has it again.
-        let lease = work.lease("by-hand").unwrap();
-        assert_eq!(work.take_over(&lease).await.unwrap(), [DRILL]);
-        let holds = async { lease.hold(firedrill::terms::Term::default).await };
-        let written = tokio::select! {
-            biased;
-            written = rounds(&work) => written,
-            () = holds => unreachable!("it holds for ever"),
-        };
+        let written = work.alone("by-hand", async |aborted| {
+            assert_eq!(aborted, [DRILL]);
+            // However long it takes, the lead is kept: the operator, which lives, would go on.
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            let lease = world.fleet.server("hub").unwrap().get("Lease", NAMESPACE, "firedrill").unwrap();
+            assert_eq!(lease["spec"]["holderIdentity"], "by-hand");
+            assert_eq!(world.status().phase, Phase::Evacuating, "the operator acts beside it");
+            rounds(&work).await
+        });
+        let written = written.await.unwrap();
         assert!(written > 10, "{written} writes");
-        lease.give_back().await;
         let status = world.done().await;
         assert_eq!(status.verdict, Some(Verdict::Aborted), "{status:#?}");
         world.assert_restored("by hand");
@@ -154,8 +200,7 @@ fn by_hand_without_the_hub_headroom_waits_for_a_person_who_has_seen_users_back()
         let east = world.fleet.server("us-east").unwrap();
         east.edit("HorizontalPodAutoscaler", "shop", "web", |scaler| scaler["spec"]["minReplicas"] = json!(9)).unwrap();
         let work = world.fleet.by_hand(false, false).await.unwrap();
-        assert!(work.lease("by-hand").is_none());
-        rounds(&work).await;
+        work.alone("by-hand", async |_| rounds(&work).await).await.unwrap();
         let west = world.fleet.server("eu-west").unwrap();
         assert!(west.list("Node", "").iter().all(|node| node["spec"]["taints"].is_null()), "nodes take pods again");
         let plan = work.plan().await;

@@ -2,7 +2,7 @@
 //!
 //! `FIREDRILL_SEEDS=a..b` chooses the seeds.
 
-use crate::world::{DRILL, World, at_write, seeds, test, writes};
+use crate::world::{DRILL, World, at_write, seeds, stormy, test, writes};
 use firedrill::api::{Phase, Verdict};
 use firedrill::cli::embedded::{Instance, REGIONS};
 use firedrill::sim::{End, Fate, Fates};
@@ -141,31 +141,6 @@ fn a_drill_killed_before_any_write_restores_every_object() {
             break;
         }
     }
-}
-
-/// Faults of every kind for the first minutes; then the network is calm.
-fn stormy(seed: u64, until: chrono::DateTime<chrono::Utc>, clock: &firedrill::seam::Clock) -> Fates {
-    let mut random = fastrand::Rng::with_seed(seed);
-    let clock = clock.clone();
-    Fates::new(move |_| {
-        let mut fate = Fate {
-            before: Duration::from_millis(random.u64(0..40)),
-            after: Duration::from_millis(random.u64(0..40)),
-            end: End::Deliver,
-        };
-        if clock.now() < until {
-            match random.u32(0..100) {
-                0..2 => fate.end = End::Refuse(503, "ServiceUnavailable"),
-                2 => fate.end = End::LoseAnswer,
-                3 => fate.end = End::Break,
-                4 => fate.end = End::Lost,
-                // Later than any time-out: a write that lands when nobody waits for it any more.
-                5 => fate.before = Duration::from_secs(random.u64(5..20)),
-                _ => {}
-            }
-        }
-        fate
-    })
 }
 
 #[test]

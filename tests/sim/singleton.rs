@@ -1,204 +1,14 @@
 //! Singletons on an embedded fleet: in drills and outside, exactly one region runs them, whatever becomes of calls and operators.
 
 use crate::base;
-use crate::world::{DRILL, World, pace, seeds, test};
+use crate::fleet::{Fleet, KINDS, condition, singleton, workload};
+use crate::world::{DRILL, seeds, test};
 use firedrill::api::{HoldReason, SingletonWorkloadStatus, Stage, Status, Verdict};
-use firedrill::cli::embedded::{Embedded, Instance, REGIONS};
-use firedrill::sim::physics::Pace;
-use firedrill::sim::{Call, End, Fate, Fates, Server};
+use firedrill::cli::embedded::{Instance, REGIONS};
+use firedrill::sim::Fates;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeSet;
 use std::time::Duration;
-
-const KINDS: [&str; 3] = ["CronJob", "Deployment", "StatefulSet"];
-
-/// The workload of a singleton, stopped everywhere but at home.
-fn workload(kind: &str, is_home: bool) -> Value {
-    let name = kind.to_lowercase();
-    let template = json!({
-        "metadata": {"labels": {"singleton": name}},
-        "spec": {"terminationGracePeriodSeconds": 5, "containers": [{"name": "one", "image": "one"}]},
-    });
-    let metadata = json!({"name": name, "namespace": "shop"});
-    if kind == "CronJob" {
-        return json!({
-            "apiVersion": "batch/v1", "kind": kind, "metadata": metadata,
-            "spec": {
-                "schedule": "* * * * *", "suspend": !is_home, "concurrencyPolicy": "Forbid",
-                "jobTemplate": {"spec": {"template": template}},
-            },
-        });
-    }
-    json!({
-        "apiVersion": "apps/v1", "kind": kind, "metadata": metadata,
-        "spec": {
-            "replicas": if is_home { 2 } else { 0 }, "selector": {"matchLabels": {"singleton": name}}, "template": template,
-        },
-    })
-}
-
-fn singleton(kind: &str, more: &Value) -> Value {
-    let mut spec = json!({
-        "workload": {"kind": kind, "name": kind.to_lowercase()}, "regions": REGIONS, "enforcement": "Enforce",
-        "stop": {"settle": "15s"}, "token": {"configMap": {"name": format!("{}-epoch", kind.to_lowercase())}},
-    });
-    json_patch::merge(&mut spec, more);
-    let metadata = json!({"name": kind.to_lowercase(), "namespace": "shop"});
-    json!({"apiVersion": "firedrill.dev/v1alpha1", "kind": "SingletonWorkload", "metadata": metadata, "spec": spec})
-}
-
-fn with_pods() -> Pace {
-    Pace { pods: true, ..pace() }
-}
-
-struct Fleet {
-    world: World,
-    watch: Watch,
-}
-
-/// What was seen to run where, by the pods alone.
-#[derive(Clone)]
-struct Watch(Arc<Mutex<Seen>>);
-
-#[derive(Default)]
-struct Seen {
-    /// Moments at which two regions ran the same, and which.
-    two: Vec<String>,
-    /// For how long.
-    together: Duration,
-    since: BTreeMap<String, chrono::DateTime<chrono::Utc>>,
-    /// The slots that each region started.
-    jobs: BTreeMap<String, Vec<String>>,
-    /// The highest epoch seen on any Lease or token.
-    epochs: BTreeMap<String, u64>,
-    falls: Vec<String>,
-}
-
-impl Watch {
-    fn look(&self, fleet: &Embedded) {
-        let now = fleet.clock.now();
-        let mut seen = self.0.lock().unwrap();
-        let everywhere = REGIONS.map(|region| {
-            fleet.server(region).unwrap().with(|store| {
-                let (pods, jobs) = (store.kind("Pod").unwrap(), store.kind("Job").unwrap());
-                let running: BTreeSet<String> = store
-                    .list(&pods, "shop")
-                    .filter(|(_, pod)| pod["status"]["phase"] == "Running")
-                    .filter_map(|(_, pod)| Some(pod["metadata"]["labels"]["singleton"].as_str()?.to_owned()))
-                    .collect();
-                let jobs: Vec<String> = store.list(&jobs, "shop").map(|(key, _)| key.name.clone()).collect();
-                (region, running, jobs)
-            })
-        });
-        for kind in KINDS {
-            let name = kind.to_lowercase();
-            let running: Vec<&str> =
-                everywhere.iter().filter(|(_, names, _)| names.contains(&name)).map(|(region, ..)| *region).collect();
-            if running.len() > 1 {
-                let since = *seen.since.entry(name.clone()).or_insert(now);
-                let lasted = (now - since).to_std().unwrap_or_default();
-                seen.together = seen.together.max(lasted);
-                seen.two.push(format!("{now} {name}: {}", running.join(" and ")));
-            } else {
-                seen.since.remove(&name);
-            }
-        }
-        for (region, _, jobs) in &everywhere {
-            for job in jobs {
-                let regions = seen.jobs.entry(job.clone()).or_default();
-                if !regions.iter().any(|known| known == region) {
-                    regions.push((*region).to_owned());
-                }
-            }
-        }
-        for (name, server) in &fleet.servers {
-            for lease in server.list("Lease", "shop") {
-                let key = format!("{name} {}", lease["metadata"]["name"]);
-                let epoch: u64 = lease["metadata"]["annotations"]["firedrill.dev/epoch"].as_str().unwrap().parse().unwrap();
-                let before = seen.epochs.insert(key.clone(), epoch).unwrap_or(0);
-                if epoch < before {
-                    seen.falls.push(format!("{key}: {before} to {epoch}"));
-                }
-            }
-        }
-    }
-
-    /// Never two, no slot twice, no epoch fell.
-    fn assert_one(&self, context: &str) {
-        let seen = self.0.lock().unwrap();
-        assert!(seen.two.is_empty(), "{context}: two regions ran it: {:#?}", &seen.two[..seen.two.len().min(5)]);
-        let twice: Vec<_> = seen.jobs.iter().filter(|(_, regions)| regions.len() > 1).collect();
-        assert!(twice.is_empty(), "{context}: slots ran twice: {twice:?}");
-        assert!(seen.falls.is_empty(), "{context}: {:?}", seen.falls);
-    }
-}
-
-impl Fleet {
-    /// A fleet with these singletons, adopted by a calm operator that is stopped again.
-    async fn new(seed: u64, kinds: &[&str], more: &Value) -> Self {
-        let mut fleet = Embedded::new(seed, base()).unwrap();
-        fleet.hurry().unwrap();
-        for kind in kinds {
-            for region in REGIONS {
-                fleet.server(region).unwrap().seed(workload(kind, region == REGIONS[0])).unwrap();
-            }
-            fleet.server("hub").unwrap().seed(singleton(kind, more)).unwrap();
-        }
-        fleet.start(&with_pods());
-        let first = fleet.operator("first", &Fates::calm());
-        tokio::time::sleep(Duration::from_secs(15)).await;
-        first.stop().await;
-        let before = fleet.snapshot();
-        Self { world: World { fleet, before }, watch: Watch(Arc::default()) }
-    }
-
-    fn status(&self, kind: &str) -> SingletonWorkloadStatus {
-        let object = self.world.fleet.server("hub").unwrap().get("SingletonWorkload", "shop", &kind.to_lowercase()).unwrap();
-        serde_json::from_value(object["status"].clone()).unwrap_or_default()
-    }
-
-    fn workload(&self, region: &str, kind: &str) -> Value {
-        self.world.fleet.server(region).unwrap().get(kind, "shop", &kind.to_lowercase()).unwrap()
-    }
-
-    /// Watches until the condition holds, looking whenever anything changes anywhere.
-    async fn until(&self, what: &str, minutes: i64, wanted: impl Fn(&Self) -> bool) {
-        let end = self.world.fleet.clock.now() + chrono::TimeDelta::minutes(minutes);
-        loop {
-            self.watch.look(&self.world.fleet);
-            if wanted(self) {
-                return;
-            }
-            let statuses: Vec<_> = KINDS
-                .iter()
-                .filter_map(|kind| self.world.fleet.server("hub").unwrap().get("SingletonWorkload", "shop", &kind.to_lowercase()))
-                .map(|object| object["status"].clone())
-                .collect();
-            assert!(
-                self.world.fleet.clock.now() < end,
-                "{what} did not come about: {:#?} {}",
-                self.world.status(),
-                serde_json::to_string_pretty(&statuses).unwrap()
-            );
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    }
-
-    async fn done(&self) {
-        self.until("the end", 20, |fleet| fleet.world.status().phase == firedrill::api::Phase::Done).await;
-    }
-
-    async fn pass(&self, seconds: i64) {
-        let end = self.world.fleet.clock.now() + chrono::TimeDelta::seconds(seconds);
-        self.until("time", 60, |fleet| fleet.world.fleet.clock.now() >= end).await;
-    }
-
-    fn is_at(&self, kind: &str, region: &str) -> bool {
-        let status = self.status(kind);
-        status.stage == Stage::Held && status.holder.as_deref() == Some(region)
-    }
-}
 
 #[test]
 fn a_drill_hands_every_kind_over_and_back_by_proof_and_leaves_everything_as_it_was() {
@@ -237,32 +47,6 @@ fn a_drill_hands_every_kind_over_and_back_by_proof_and_leaves_everything_as_it_w
     });
 }
 
-/// Faults of every kind for a while; then the network is calm.
-fn stormy(seed: u64, fleet: &Fleet, seconds: i64) -> Fates {
-    let mut random = fastrand::Rng::with_seed(seed);
-    let clock = fleet.world.fleet.clock.clone();
-    let until = clock.now() + chrono::TimeDelta::seconds(seconds);
-    Fates::new(move |_| {
-        let mut fate = Fate {
-            before: Duration::from_millis(random.u64(0..40)),
-            after: Duration::from_millis(random.u64(0..40)),
-            end: End::Deliver,
-        };
-        if clock.now() < until {
-            match random.u32(0..100) {
-                0..2 => fate.end = End::Refuse(503, "ServiceUnavailable"),
-                2 => fate.end = End::LoseAnswer,
-                3 => fate.end = End::Break,
-                4 => fate.end = End::Lost,
-                // Later than any time-out: a write that lands when nobody waits for it any more.
-                5 => fate.before = Duration::from_secs(random.u64(5..20)),
-                _ => {}
-            }
-        }
-        fate
-    })
-}
-
 #[test]
 fn under_any_finite_faults_never_two_regions_run_it_and_it_comes_home() {
     for seed in seeds(90) {
@@ -272,14 +56,14 @@ fn under_any_finite_faults_never_two_regions_run_it_and_it_comes_home() {
             println!("{context}");
             let fleet = Fleet::new(seed, &[kind], &json!({})).await;
             let mut random = fastrand::Rng::with_seed(seed ^ 0x51);
-            let mut instances = vec![fleet.world.fleet.operator("a", &stormy(seed, &fleet, 120))];
+            let mut instances = vec![fleet.world.fleet.operator("a", &fleet.storm(seed, 120))];
             fleet.world.fleet.drill(DRILL, "eu-west").unwrap();
             for number in 0..random.u32(1..6) {
                 fleet.pass(random.i64(0..40)).await;
                 match random.u32(0..4) {
                     0 => {
                         instances.pop().unwrap().kill();
-                        let fates = stormy(seed + 1000 * u64::from(number), &fleet, 60);
+                        let fates = fleet.storm(seed + 1000 * u64::from(number), 60);
                         instances.push(fleet.world.fleet.operator(&format!("a{number}"), &fates));
                     }
                     // Old, new, third or hub; or, where all are, the whole process is paused.
@@ -297,7 +81,7 @@ fn under_any_finite_faults_never_two_regions_run_it_and_it_comes_home() {
                         }
                     }
                     _ => {
-                        let fates = stormy(seed + 2000 * u64::from(number), &fleet, 60);
+                        let fates = fleet.storm(seed + 2000 * u64::from(number), 60);
                         instances.insert(0, fleet.world.fleet.operator(&format!("b{number}"), &fates));
                     }
                 }
@@ -312,170 +96,6 @@ fn under_any_finite_faults_never_two_regions_run_it_and_it_comes_home() {
             instances.iter().for_each(Instance::kill);
         });
     }
-}
-
-/// Runs a hand-over of a Deployment with a bug at the seam; what the watch saw.
-async fn with_bug(plant: impl Fn(&Fleet, &Instance), fates: &Fates) -> Watch {
-    let fleet = Fleet::new(5, &["Deployment"], &json!({})).await;
-    let instance = fleet.world.fleet.operator("a", fates);
-    fleet.until("adoption", 2, |fleet| fleet.is_at("Deployment", "eu-west")).await;
-    plant(&fleet, &instance);
-    fleet.world.fleet.drill(DRILL, "eu-west").unwrap();
-    fleet.pass(180).await;
-    instance.kill();
-    fleet.watch.clone()
-}
-
-/// Makes a workload look stopped with the epoch of the hand-over that is under way.
-fn looks_stopped(hub: Server) -> impl Fn(&Call, &mut Value) {
-    move |call, json| {
-        let singleton = hub.get("SingletonWorkload", "shop", "deployment").unwrap();
-        if singleton["status"]["stage"] == "Held" && singleton["status"]["holder"] == "eu-west" {
-            return;
-        }
-        if call.verb == "get" && call.path.ends_with("/deployments/deployment") {
-            json["spec"]["replicas"] = json!(0);
-            json["metadata"]["labels"]["firedrill.dev/epoch"] = json!(singleton["status"]["handover"]["epoch"].to_string());
-        }
-        if call.verb == "list" && call.path.ends_with("/pods") {
-            json["items"] = json!([]);
-        }
-    }
-}
-
-#[test]
-fn a_stop_that_was_never_written_would_be_found() {
-    test(async {
-        // The patch is answered and not stored, and from then on the region looks as if it had been.
-        let calm = || Fate { before: Duration::ZERO, after: Duration::ZERO, end: End::Deliver };
-        let fates = Fates::new(move |call| {
-            let stops = call.server == "eu-west" && call.verb == "patch" && call.path.contains("/deployments/deployment");
-            Fate { end: if stops { End::Pretend } else { End::Deliver }, ..calm() }
-        });
-        let watch = with_bug(
-            |fleet, instance| {
-                let hub = fleet.world.fleet.server("hub").unwrap().clone();
-                instance.links["eu-west"].lie(looks_stopped(hub));
-            },
-            &fates,
-        )
-        .await;
-        assert!(!watch.0.lock().unwrap().two.is_empty(), "two regions ran it, and nobody saw that");
-    });
-}
-
-#[test]
-fn a_stop_that_is_only_claimed_to_be_written_starts_nothing_elsewhere() {
-    test(async {
-        let fates = Fates::new(move |call| {
-            let stops = call.server == "eu-west" && call.verb == "patch" && call.path.contains("/deployments/deployment");
-            Fate { before: Duration::ZERO, after: Duration::ZERO, end: if stops { End::Pretend } else { End::Deliver } }
-        });
-        let watch = with_bug(|_, _| {}, &fates).await;
-        watch.assert_one("the answer alone proves nothing");
-    });
-}
-
-#[test]
-fn a_start_before_the_proof_would_be_found() {
-    test(async {
-        // The stop is written, and its pods take five minutes to end; the lists do not show them.
-        let plant = |fleet: &Fleet, instance: &Instance| {
-            let west = fleet.world.fleet.server("eu-west").unwrap();
-            // A kubelet that is gone ends no pod.
-            west.edit("Node", "", "eu-west-0", |node| node["status"]["conditions"][0]["status"] = json!("Unknown")).unwrap();
-            instance.links["eu-west"].lie(|call, json| {
-                if call.verb == "list" && call.path.ends_with("/pods") {
-                    json["items"] = json!([]);
-                }
-                if call.verb == "get" && call.path.contains("/nodes/") {
-                    json["status"]["conditions"][0]["status"] = json!("True");
-                }
-            });
-        };
-        let watch = with_bug(plant, &Fates::calm()).await;
-        assert!(!watch.0.lock().unwrap().two.is_empty(), "two regions ran it, and nobody saw that");
-    });
-}
-
-#[test]
-fn an_epoch_that_falls_would_be_found() {
-    test(async {
-        let plant = |fleet: &Fleet, _: &Instance| {
-            let hub = fleet.world.fleet.server("hub").unwrap().clone();
-            let clock = fleet.world.fleet.clock.clone();
-            let end = clock.now() + chrono::TimeDelta::seconds(120);
-            tokio::spawn(async move {
-                // As if the epoch were not read from where it is kept.
-                while clock.now() < end {
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                    hub.edit("Lease", "shop", "firedrill-deployment", |lease| {
-                        lease["metadata"]["annotations"]["firedrill.dev/epoch"] = json!("1");
-                    })
-                    .unwrap();
-                }
-            });
-        };
-        let watch = with_bug(plant, &Fates::calm()).await;
-        assert!(!watch.0.lock().unwrap().falls.is_empty(), "an epoch fell, and nobody saw that");
-    });
-}
-
-#[test]
-fn a_start_that_is_taken_for_settled_while_it_may_still_land_would_be_found() {
-    test(async {
-        // The start is long under way. The version that guards it is shown as gone, and what is there as stopped; the drill goes back.
-        let sent = Arc::new(Mutex::new(false));
-        let flag = Arc::clone(&sent);
-        let fates = Fates::new(move |call| {
-            let writes = call.verb == "patch" && call.path.contains("/deployments/deployment") && !call.dry_run;
-            let mut fate = Fate { before: Duration::ZERO, after: Duration::ZERO, end: End::Deliver };
-            if call.server == "us-east" && writes {
-                let sent = flag.lock().unwrap();
-                // The first is the stop there, with the epoch; the second starts.
-                if *sent {
-                    fate.end = End::Refuse(500, "InternalError");
-                }
-            }
-            fate
-        });
-        let plant = |fleet: &Fleet, instance: &Instance| {
-            let hub = fleet.world.fleet.server("hub").unwrap().clone();
-            let status = hub.clone();
-            let sees = Arc::clone(&sent);
-            instance.links["us-east"].lie(move |call, json| {
-                if *sees.lock().unwrap() && call.verb == "get" && call.path.ends_with("/deployments/deployment") {
-                    let singleton = status.get("SingletonWorkload", "shop", "deployment").unwrap();
-                    json["metadata"]["resourceVersion"] = json!("1");
-                    json["metadata"]["labels"]["firedrill.dev/epoch"] =
-                        json!(singleton["status"]["handover"]["epoch"].to_string());
-                    json["spec"]["replicas"] = json!(0);
-                }
-            });
-            let (sent, clock) = (Arc::clone(&sent), fleet.world.fleet.clock.clone());
-            let east = fleet.world.fleet.server("us-east").unwrap().clone();
-            tokio::spawn(async move {
-                while hub.get("SingletonWorkload", "shop", "deployment").unwrap()["status"]["stage"] != "Publishing" {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-                *sent.lock().unwrap() = true;
-                hub.edit("Drill", "", DRILL, |drill| drill["spec"]["control"] = json!("Abort")).unwrap();
-                // The start, as it was decided, lands a minute later.
-                let lands = clock.now() + chrono::TimeDelta::seconds(90);
-                while clock.now() < lands {
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
-                east.edit("Deployment", "shop", "deployment", |object| object["spec"]["replicas"] = json!(2)).unwrap();
-            });
-        };
-        let watch = with_bug(plant, &fates).await;
-        assert!(!watch.0.lock().unwrap().two.is_empty(), "two regions ran it, and nobody saw that");
-    });
-}
-
-fn condition(status: &SingletonWorkloadStatus, kind: &str) -> (Status, String, String) {
-    let found = status.conditions.iter().find(|condition| condition.kind == kind).unwrap();
-    (found.status, found.reason.clone(), found.message.clone())
 }
 
 #[test]
@@ -569,6 +189,65 @@ fn a_holder_that_cannot_be_seen_is_waited_for_and_a_person_is_asked() {
         fleet.done().await;
         fleet.until("home", 10, |fleet| fleet.is_at("Deployment", "eu-west")).await;
         fleet.watch.assert_one("partition");
+        instance.stop().await;
+    });
+}
+
+#[test]
+fn a_next_holder_that_cannot_be_seen_any_more_is_told_at_once_since_nobody_runs_it() {
+    test(async {
+        let fleet = Fleet::new(13, &["Deployment"], &json!({})).await;
+        let instance = fleet.world.fleet.operator("a", &Fates::calm());
+        fleet.until("adoption", 2, |fleet| fleet.is_at("Deployment", "eu-west")).await;
+        fleet.world.fleet.drill(DRILL, "eu-west").unwrap();
+        fleet.until("the hand-over", 10, |fleet| fleet.status("Deployment").stage == Stage::Stopping).await;
+        // Long enough for the stop to be written there, too short for the proof.
+        fleet.pass(8).await;
+        instance.links["us-east"].partition();
+        fleet.until("the proof", 2, |fleet| fleet.status("Deployment").stage == Stage::Publishing).await;
+        fleet.until("the question", 1, |fleet| condition(&fleet.status("Deployment"), "Ready").1 == "NeedsHuman").await;
+        let held = |fleet: &Fleet| fleet.world.status().hold.is_some_and(|hold| hold.reason == HoldReason::NeedsHuman);
+        fleet.until("the drill's question", 1, held).await;
+        fleet.pass(60).await;
+        assert_eq!(fleet.status("Deployment").stage, Stage::Publishing, "nothing starts before its epoch stands there");
+        instance.links["us-east"].heal();
+        fleet.until("handed over", 5, |fleet| fleet.is_at("Deployment", "us-east")).await;
+        fleet.done().await;
+        fleet.until("home", 10, |fleet| fleet.is_at("Deployment", "eu-west")).await;
+        fleet.watch.assert_one("unseen");
+        instance.stop().await;
+    });
+}
+
+#[test]
+fn a_region_that_is_gone_for_good_is_left_by_a_person_alone() {
+    test(async {
+        let fleet = Fleet::new(14, &["Deployment"], &json!({})).await;
+        let instance = fleet.world.fleet.operator("a", &Fates::calm());
+        fleet.until("adoption", 2, |fleet| fleet.is_at("Deployment", "eu-west")).await;
+        fleet.world.fleet.drill(DRILL, "eu-west").unwrap();
+        fleet.until("the hand-over", 10, |fleet| fleet.status("Deployment").stage == Stage::Stopping).await;
+        instance.links["eu-west"].partition();
+        let hub = fleet.world.fleet.server("hub").unwrap();
+        hub.delete("Region", "", "eu-west").unwrap();
+        let asks = |fleet: &Fleet| {
+            let (_, reason, message) = condition(&fleet.status("Deployment"), "Ready");
+            reason == "NeedsHuman" && message.contains("A region that is gone for good")
+        };
+        fleet.until("the question", 3, asks).await;
+        hub.delete("SingletonWorkload", "shop", "deployment").unwrap();
+        fleet.pass(60).await;
+        assert_eq!(fleet.status("Deployment").stage, Stage::Stopping, "a deletion proves nothing");
+        assert_eq!(fleet.workload("us-east", "Deployment")["spec"]["replicas"], 0);
+        // As the docs have it.
+        hub.edit("SingletonWorkload", "shop", "deployment", |object| object["metadata"]["finalizers"] = json!([])).unwrap();
+        assert!(hub.get("SingletonWorkload", "shop", "deployment").is_none());
+        let east = fleet.world.fleet.server("us-east").unwrap();
+        east.edit("Deployment", "shop", "deployment", |object| object["spec"]["replicas"] = json!(2)).unwrap();
+        hub.seed(singleton("Deployment", &json!({"regions": ["us-east", "ap-south"]}))).unwrap();
+        fleet.until("adoption", 2, |fleet| fleet.is_at("Deployment", "us-east")).await;
+        let epoch = fleet.status("Deployment").epoch.0;
+        assert!(epoch > 2, "{epoch}: above the hand-over's that was never proven");
         instance.stop().await;
     });
 }

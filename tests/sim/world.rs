@@ -3,6 +3,7 @@
 use crate::base;
 use firedrill::api::{DrillStatus, Level, Phase};
 use firedrill::cli::embedded::{Embedded, NAMESPACE};
+use firedrill::seam::Clock;
 use firedrill::sim::physics::Pace;
 use firedrill::sim::{Call, End, Fate, Fates};
 use serde_json::Value;
@@ -139,4 +140,29 @@ pub fn at_write(number: u64, end: End) -> (Fates, Arc<Mutex<u64>>) {
         Fate { before: Duration::from_millis(1), after: Duration::from_millis(1), end: end_now }
     });
     (fates, count)
+}
+
+/// Faults of every kind for the first minutes; then the network is calm.
+pub fn stormy(seed: u64, until: chrono::DateTime<chrono::Utc>, clock: &Clock) -> Fates {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let clock = clock.clone();
+    Fates::new(move |_| {
+        let mut fate = Fate {
+            before: Duration::from_millis(random.u64(0..40)),
+            after: Duration::from_millis(random.u64(0..40)),
+            end: End::Deliver,
+        };
+        if clock.now() < until {
+            match random.u32(0..100) {
+                0..2 => fate.end = End::Refuse(503, "ServiceUnavailable"),
+                2 => fate.end = End::LoseAnswer,
+                3 => fate.end = End::Break,
+                4 => fate.end = End::Lost,
+                // Later than any time-out: a write that lands when nobody waits for it any more.
+                5 => fate.before = Duration::from_secs(random.u64(5..20)),
+                _ => {}
+            }
+        }
+        fate
+    })
 }

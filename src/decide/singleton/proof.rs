@@ -32,29 +32,32 @@ pub(super) fn node(cluster: &ClusterUid, name: &str) -> Target {
 /// Brings what is remembered up to what was seen: pods first, then each region.
 pub(super) fn remember(facts: &Facts, next: &mut SingletonWorkloadStatus, sites: &Sites, world: &World, now: Timestamp) {
     let before = std::mem::take(&mut next.pods);
-    let mut pods: BTreeMap<String, SeenPod> = BTreeMap::new();
+    let mut pods: Vec<SeenPod> = Vec::new();
     for pod in before {
         let site = sites.iter().find(|(region, _)| region.as_str() == pod.region).map(|(_, site)| site);
         let cluster = facts.clusters.iter().find(|(region, _)| region.as_str() == pod.region).map(|(_, cluster)| cluster);
         let there = cluster.map_or(Err(Blind::Unasked), |cluster| world.object(&node(cluster, &pod.node)));
-        if let Some(pod) = kept(pod, site, &there, settle(facts), now) {
-            pods.insert(pod.uid.clone(), pod);
-        }
+        pods.extend(kept(pod, site, &there, settle(facts), now));
     }
     for (region, site) in sites {
         for pod in site.iter().flat_map(Site::alive) {
-            pods.entry(pod.uid.clone()).and_modify(|seen| seen.node.clone_from(&pod.node)).or_insert_with(|| SeenPod {
-                uid: pod.uid.clone(),
-                region: region.to_string(),
-                name: pod.name.clone(),
-                node: pod.node.clone(),
-                boot: String::new(),
-                grace: pod.grace,
-                gone: None,
-            });
+            match pods.iter_mut().find(|seen| seen.uid == pod.uid) {
+                Some(seen) => seen.node.clone_from(&pod.node),
+                None => pods.push(SeenPod {
+                    uid: pod.uid.clone(),
+                    region: region.to_string(),
+                    name: pod.name.clone(),
+                    node: pod.node.clone(),
+                    boot: String::new(),
+                    grace: pod.grace,
+                    gone: None,
+                }),
+            }
         }
     }
-    next.pods = pods.into_values().take(MOST_PODS).collect();
+    // What is remembered is not given up for what can still be seen.
+    pods.truncate(MOST_PODS);
+    next.pods = pods;
     let epoch = next.handover.as_ref().filter(|_| next.stage == Stage::Stopping).map(|handover| handover.epoch);
     let regions: Vec<RegionRun> = sites
         .iter()

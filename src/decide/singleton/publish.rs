@@ -54,7 +54,8 @@ impl View<'_> {
                 }
                 Err(blind) => {
                     if counts {
-                        published.waits = Some(format!("{} {blind}", lease.label()));
+                        let place = if *cluster == facts.hub { "the hub" } else { holder };
+                        published.waits = Some(format!("{place}: {}: {blind}", lease.label()));
                     }
                     continue;
                 }
@@ -66,7 +67,7 @@ impl View<'_> {
         }
         let Some((token, key)) = home.and_then(|cluster| facts.token(cluster)) else { return published };
         match self.world.object(&token) {
-            Err(blind) => published.waits = Some(format!("the token, {}: {blind}", token.label())),
+            Err(blind) => published.waits = Some(format!("{holder}: the token, {}: {blind}", token.label())),
             Ok(seen) => {
                 if let Some(refusal) = seen.and_then(|seen| self.foreign(&token, seen)) {
                     published.waits = Some(refusal);

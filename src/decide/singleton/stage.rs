@@ -2,7 +2,7 @@ use crate::api::Stage;
 
 /// What happened to a singleton, found in the world by `decide`; the only input of the stage machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(super) enum Step {
     /// Enforcement began, and one region was found to run it, or was named to keep it.
     Adopted,
     /// Another region is to hold it, or the same one anew because two were seen to run it.
@@ -20,7 +20,7 @@ pub enum Step {
 /// An event that a stage does not know.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a singleton that is {from:?} does not know the event {step:?}")]
-pub struct IllegalStep {
+pub(super) struct IllegalStep {
     /// The stage.
     pub from: Stage,
     /// The event.
@@ -31,7 +31,7 @@ pub struct IllegalStep {
 ///
 /// # Errors
 /// [`IllegalStep`]; the stage stays.
-pub fn follow(from: Stage, step: Step) -> Result<Stage, IllegalStep> {
+pub(super) fn follow(from: Stage, step: Step) -> Result<Stage, IllegalStep> {
     match (from, step) {
         (Stage::Observed, Step::Adopted) | (Stage::Starting, Step::SeenRunning) => Ok(Stage::Held),
         (Stage::Held | Stage::Stopping | Stage::Publishing | Stage::Starting, Step::MoveAsked) => Ok(Stage::Stopping),

@@ -10,7 +10,6 @@ pub(super) fn tell(
     next: &mut SingletonWorkloadStatus,
     problem: Option<(&'static str, String)>,
     waits: Option<String>,
-    refused: Option<String>,
     person: bool,
     now: Timestamp,
 ) {
@@ -61,13 +60,7 @@ pub(super) fn tell(
             .map(|drill| format!("goes home when drill {drill} has put everything back"))
             .filter(|_| next.holder != next.home),
     };
-    let parts = [
-        Some(said).filter(|said| !said.is_empty()),
-        refused.clone(),
-        waits.clone(),
-        problem.as_ref().map(|(_, said)| said.clone()),
-        kept,
-    ];
+    let parts = [Some(said).filter(|said| !said.is_empty()), waits.clone(), problem.as_ref().map(|(_, said)| said.clone()), kept];
     next.message = cut(&parts.into_iter().flatten().collect::<Vec<_>>().join("; "));
 
     let (exclusive, reason, message) = match (runs.as_slice(), unknown.is_empty()) {
@@ -79,7 +72,9 @@ pub(super) fn tell(
     };
     let mut all = std::mem::take(&mut next.conditions);
     set(&mut all, "Exclusive", exclusive, reason, &message, facts.generation, now);
-    let (ready, reason, message) = match (problem, refused.or(waits)) {
+    let (ready, reason, message) = match (problem, waits) {
+        // While nobody may run it, what keeps it from running comes first.
+        (_, Some(message)) if person && moves => (Status::False, "NeedsHuman", message),
         (Some((reason, message)), _) => (Status::False, reason, message),
         (None, Some(message)) if person => (Status::False, "NeedsHuman", message),
         (None, Some(message)) if next.stage == Stage::Observed => (Status::False, "NotAdopted", message),

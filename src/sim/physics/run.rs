@@ -65,7 +65,7 @@ impl Physics {
     }
 
     /// A workload has as many pods as the spec that its controller saw wants.
-    fn pods(&mut self, store: &mut Store, _: &Kind, key: &Key, now: DateTime<Utc>) -> Option<()> {
+    fn pods(&mut self, store: &mut Store, kind: &Kind, key: &Key, now: DateTime<Utc>) -> Option<()> {
         let object = store.get(key)?.clone();
         let spec = self.seen(&object, now)?;
         let wanted = usize::try_from(at(&spec, "replicas").as_u64().unwrap_or(1)).unwrap_or(0);
@@ -84,7 +84,7 @@ impl Physics {
             }
             let pod = Key::new(&pods, &key.namespace, &format!("{}-{number}", key.name));
             if store.get(&pod).is_none() {
-                start(store, &key_kind(&object), &object, &pod, at(&spec, "template"))?;
+                start(store, &kind.kind, &object, &pod, at(&spec, "template"))?;
                 missing -= 1;
             }
         }
@@ -151,10 +151,6 @@ fn job(store: &mut Store, kind: &Kind, key: &Key, now: DateTime<Utc>) -> Option<
         });
     }
     Some(())
-}
-
-fn key_kind(object: &Value) -> String {
-    if text(object, "kind").is_empty() { "ReplicaSet".to_owned() } else { text(object, "kind").to_owned() }
 }
 
 /// A pod that runs at once, on the first node.

@@ -1,0 +1,168 @@
+//! Bugs planted at the seam of singletons' hand-overs: the watch of the simulation finds every one.
+
+use crate::fleet::{Fleet, Watch};
+use crate::world::{DRILL, test};
+use firedrill::cli::embedded::Instance;
+use firedrill::sim::{Call, End, Fate, Fates, Server};
+use serde_json::{Value, json};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Runs a hand-over of a Deployment with a bug at the seam; what the watch saw.
+async fn with_bug(plant: impl Fn(&Fleet, &Instance), fates: &Fates) -> Watch {
+    let fleet = Fleet::new(5, &["Deployment"], &json!({})).await;
+    let instance = fleet.world.fleet.operator("a", fates);
+    fleet.until("adoption", 2, |fleet| fleet.is_at("Deployment", "eu-west")).await;
+    plant(&fleet, &instance);
+    fleet.world.fleet.drill(DRILL, "eu-west").unwrap();
+    fleet.pass(180).await;
+    instance.kill();
+    fleet.watch.clone()
+}
+
+/// Makes a workload look stopped with the epoch of the hand-over that is under way.
+fn looks_stopped(hub: Server) -> impl Fn(&Call, &mut Value) {
+    move |call, json| {
+        let singleton = hub.get("SingletonWorkload", "shop", "deployment").unwrap();
+        if singleton["status"]["stage"] == "Held" && singleton["status"]["holder"] == "eu-west" {
+            return;
+        }
+        if call.verb == "get" && call.path.ends_with("/deployments/deployment") {
+            json["spec"]["replicas"] = json!(0);
+            json["metadata"]["labels"]["firedrill.dev/epoch"] = json!(singleton["status"]["handover"]["epoch"].to_string());
+        }
+        if call.verb == "list" && call.path.ends_with("/pods") {
+            json["items"] = json!([]);
+        }
+    }
+}
+
+#[test]
+fn a_stop_that_was_never_written_would_be_found() {
+    test(async {
+        // The patch is answered and not stored, and from then on the region looks as if it had been.
+        let calm = || Fate { before: Duration::ZERO, after: Duration::ZERO, end: End::Deliver };
+        let fates = Fates::new(move |call| {
+            let stops = call.server == "eu-west" && call.verb == "patch" && call.path.contains("/deployments/deployment");
+            Fate { end: if stops { End::Pretend } else { End::Deliver }, ..calm() }
+        });
+        let watch = with_bug(
+            |fleet, instance| {
+                let hub = fleet.world.fleet.server("hub").unwrap().clone();
+                instance.links["eu-west"].lie(looks_stopped(hub));
+            },
+            &fates,
+        )
+        .await;
+        assert!(!watch.0.lock().unwrap().two.is_empty(), "two regions ran it, and nobody saw that");
+    });
+}
+
+#[test]
+fn a_stop_that_is_only_claimed_to_be_written_starts_nothing_elsewhere() {
+    test(async {
+        let fates = Fates::new(move |call| {
+            let stops = call.server == "eu-west" && call.verb == "patch" && call.path.contains("/deployments/deployment");
+            Fate { before: Duration::ZERO, after: Duration::ZERO, end: if stops { End::Pretend } else { End::Deliver } }
+        });
+        let watch = with_bug(|_, _| {}, &fates).await;
+        watch.assert_one("the answer alone proves nothing");
+    });
+}
+
+#[test]
+fn a_start_before_the_proof_would_be_found() {
+    test(async {
+        // The stop is written, and its pods take five minutes to end; the lists do not show them.
+        let plant = |fleet: &Fleet, instance: &Instance| {
+            let west = fleet.world.fleet.server("eu-west").unwrap();
+            // A kubelet that is gone ends no pod.
+            west.edit("Node", "", "eu-west-0", |node| node["status"]["conditions"][0]["status"] = json!("Unknown")).unwrap();
+            instance.links["eu-west"].lie(|call, json| {
+                if call.verb == "list" && call.path.ends_with("/pods") {
+                    json["items"] = json!([]);
+                }
+                if call.verb == "get" && call.path.contains("/nodes/") {
+                    json["status"]["conditions"][0]["status"] = json!("True");
+                }
+            });
+        };
+        let watch = with_bug(plant, &Fates::calm()).await;
+        assert!(!watch.0.lock().unwrap().two.is_empty(), "two regions ran it, and nobody saw that");
+    });
+}
+
+#[test]
+fn an_epoch_that_falls_would_be_found() {
+    test(async {
+        let plant = |fleet: &Fleet, _: &Instance| {
+            let hub = fleet.world.fleet.server("hub").unwrap().clone();
+            let clock = fleet.world.fleet.clock.clone();
+            let end = clock.now() + chrono::TimeDelta::seconds(120);
+            tokio::spawn(async move {
+                // As if the epoch were not read from where it is kept.
+                while clock.now() < end {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    hub.edit("Lease", "shop", "firedrill-deployment", |lease| {
+                        lease["metadata"]["annotations"]["firedrill.dev/epoch"] = json!("1");
+                    })
+                    .unwrap();
+                }
+            });
+        };
+        let watch = with_bug(plant, &Fates::calm()).await;
+        assert!(!watch.0.lock().unwrap().falls.is_empty(), "an epoch fell, and nobody saw that");
+    });
+}
+
+#[test]
+fn a_start_that_is_taken_for_settled_while_it_may_still_land_would_be_found() {
+    test(async {
+        // The start is long under way. The version that guards it is shown as gone, and what is there as stopped; the drill goes back.
+        let sent = Arc::new(Mutex::new(false));
+        let flag = Arc::clone(&sent);
+        let fates = Fates::new(move |call| {
+            let writes = call.verb == "patch" && call.path.contains("/deployments/deployment") && !call.dry_run;
+            let mut fate = Fate { before: Duration::ZERO, after: Duration::ZERO, end: End::Deliver };
+            if call.server == "us-east" && writes {
+                let sent = flag.lock().unwrap();
+                // The first is the stop there, with the epoch; the second starts.
+                if *sent {
+                    fate.end = End::Refuse(500, "InternalError");
+                }
+            }
+            fate
+        });
+        let plant = |fleet: &Fleet, instance: &Instance| {
+            let hub = fleet.world.fleet.server("hub").unwrap().clone();
+            let status = hub.clone();
+            let sees = Arc::clone(&sent);
+            instance.links["us-east"].lie(move |call, json| {
+                if *sees.lock().unwrap() && call.verb == "get" && call.path.ends_with("/deployments/deployment") {
+                    let singleton = status.get("SingletonWorkload", "shop", "deployment").unwrap();
+                    json["metadata"]["resourceVersion"] = json!("1");
+                    json["metadata"]["labels"]["firedrill.dev/epoch"] =
+                        json!(singleton["status"]["handover"]["epoch"].to_string());
+                    json["spec"]["replicas"] = json!(0);
+                }
+            });
+            let (sent, clock) = (Arc::clone(&sent), fleet.world.fleet.clock.clone());
+            let east = fleet.world.fleet.server("us-east").unwrap().clone();
+            tokio::spawn(async move {
+                while hub.get("SingletonWorkload", "shop", "deployment").unwrap()["status"]["stage"] != "Publishing" {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                *sent.lock().unwrap() = true;
+                hub.edit("Drill", "", DRILL, |drill| drill["spec"]["control"] = json!("Abort")).unwrap();
+                // The start, as it was decided, lands a minute later.
+                let lands = clock.now() + chrono::TimeDelta::seconds(90);
+                while clock.now() < lands {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                east.edit("Deployment", "shop", "deployment", |object| object["spec"]["replicas"] = json!(2)).unwrap();
+            });
+        };
+        let watch = with_bug(plant, &fates).await;
+        assert!(!watch.0.lock().unwrap().two.is_empty(), "two regions ran it, and nobody saw that");
+    });
+}
