@@ -34,6 +34,7 @@ pub struct Telemetry {
     holders: Family<Labels, Gauge>,
     epoch: Family<Labels, Gauge>,
     claims: Family<Labels, Gauge>,
+    debts: Family<Labels, Gauge>,
 }
 
 fn minutes() -> Histogram {
@@ -76,6 +77,7 @@ impl Telemetry {
             holders: Family::default(),
             epoch: Family::default(),
             claims: Family::default(),
+            debts: Family::default(),
         };
         let mut registry = Registry::with_prefix("firedrill");
         let drill = "(plan, region, scenario, mode)";
@@ -167,6 +169,11 @@ impl Telemetry {
             help("Objects in a region that have a claim of a drill or a singleton, as last counted", "(region)"),
             all.claims.clone(),
         );
+        registry.register(
+            "drill_debts",
+            help("What a drill that is over could not put back yet", "(plan, region, scenario, mode, drill)"),
+            all.debts.clone(),
+        );
     }
 
     /// Counts one call to an API server.
@@ -236,6 +243,7 @@ impl Telemetry {
         self.holders.clear();
         self.epoch.clear();
         self.claims.clear();
+        self.debts.clear();
         for region in regions {
             let name = region.metadata.name.clone().unwrap_or_default();
             if let Some(claims) = region.status.as_ref().and_then(|status| status.claims) {
@@ -255,6 +263,9 @@ impl Telemetry {
             let name = drill.metadata.name.clone().unwrap_or_default();
             let mut labels = of(drill);
             labels.push(("drill".to_owned(), name));
+            if status.phase == Phase::Done {
+                self.debts.get_or_create(&labels).set(i64::try_from(status.debts.len()).unwrap_or(i64::MAX));
+            }
             if let Some(level) = status.steps.iter().find_map(|step| step.level).filter(|_| status.phase != Phase::Done) {
                 self.share.get_or_create(&labels).set(f64::from(level.moved_percent) / 100.0);
             }
@@ -353,7 +364,7 @@ mod tests {
         telemetry.finished(&drills[1], drills[1].status.as_ref().unwrap());
         let text = telemetry.render(&drills, &[route], &[singleton], &[region], false);
         let shown = text.lines().filter(|line| line.starts_with("# HELP ")).count();
-        assert_eq!(shown, 16, "a metric has no member here:\n{text}");
+        assert_eq!(shown, 17, "a metric has no member here:\n{text}");
         let mut page = String::from(
             "# Metrics\n\nServed at `/metrics` in the OpenMetrics text format. Gauges are a pure function of the objects on the hub, so a restart\n\
              loses nothing; histograms are observed once per drill, by the instance that ended it.\n\n\

@@ -375,6 +375,22 @@ pub struct Finding {
     pub remedy: String,
 }
 
+/// Something that happened in a drill, for the record: events are gone after an hour.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Moment {
+    /// When, to the look that saw it.
+    pub at: Timestamp,
+    /// The phase then.
+    pub phase: Phase,
+    /// How much of the leaving region's share was to be elsewhere then.
+    #[schemars(range(min = 0, max = 100))]
+    pub moved_percent: u32,
+    /// What happened.
+    #[schemars(length(max = 256))]
+    pub what: String,
+}
+
 /// All that survives a crash; the progress that `decide` starts from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -446,6 +462,13 @@ pub struct DrillStatus {
     /// When what happened.
     #[serde(default)]
     pub times: Times,
+    /// What happened, in order; of more than 128 moments the middle ones are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128))]
+    pub timeline: Vec<Moment>,
+    /// How many moments are left out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub omitted: u32,
     /// What others changed meanwhile, in words; it was left alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 2048)))]
@@ -462,4 +485,9 @@ pub struct DrillStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }

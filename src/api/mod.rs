@@ -10,8 +10,8 @@ mod singleton;
 
 pub use condition::{Condition, Status, set};
 pub use drill::{
-    Basis, ContractRef, Control, Direction, Drill, DrillSpec, DrillStatus, Finding, Hold, HoldReason, Intent, Level, Mode, Phase,
-    Return, Scenario, Severity, Start, StepState, StepStatus, Streak, Times, Verdict, Why,
+    Basis, ContractRef, Control, Direction, Drill, DrillSpec, DrillStatus, Finding, Hold, HoldReason, Intent, Level, Mode,
+    Moment, Phase, Return, Scenario, Severity, Start, StepState, StepStatus, Streak, Times, Verdict, Why,
 };
 pub use gate::{Gate, NoData, OnFailure, Role};
 pub use plan::{

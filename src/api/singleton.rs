@@ -36,7 +36,7 @@ use serde::{Deserialize, Serialize};
 pub struct SingletonWorkloadSpec {
     /// The workload, of the same kind and name in each region, in this namespace.
     pub workload: WorkloadRef,
-    /// The regions that may run it, in order of succession; the first is its home.
+    /// The regions that may run it, in order of succession. Its home is the one that runs it when enforcement begins.
     #[schemars(length(min = 2, max = 16), inner(length(min = 1, max = 63)), extend("x-kubernetes-list-type" = "set"))]
     pub regions: Vec<String>,
     /// `Report` tells of two holders or none and writes nothing; `Enforce` stops whoever else runs it, and hands it over in drills.
@@ -312,6 +312,10 @@ pub struct SingletonWorkloadStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub holder: Option<String>,
+    /// The uid of the holder's cluster: another one behind the same name proves nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub holder_cluster: Option<String>,
     /// The epoch of the holder.
     #[serde(default)]
     pub epoch: Epoch,

@@ -1,3 +1,4 @@
+use super::layout::Layout;
 use crate::cluster::{Api, Counters};
 use crate::operator::restore::Restore;
 use crate::operator::{Operator, Settings};
@@ -21,7 +22,7 @@ pub const NAMESPACE: &str = "firedrill";
 /// The base URL of the embedded Prometheus.
 const PROMETHEUS: &str = "http://prometheus.embedded:9090";
 
-/// A fleet in memory: a hub and three regions, a shop with users, and a Prometheus that sees them.
+/// A fleet in memory: a hub and regions, a shop with users, and a Prometheus that sees them.
 pub struct Embedded {
     /// The time.
     pub clock: Clock,
@@ -73,9 +74,17 @@ impl Embedded {
     /// # Errors
     /// What the API server in memory refused, for people.
     pub fn new(seed: u64, base: Timestamp) -> Result<Self, String> {
+        Self::with(seed, base, &Layout::shop())
+    }
+
+    /// A fleet of this layout, whose workloads run; everything in it follows from `seed`.
+    ///
+    /// # Errors
+    /// What the API server in memory refused, for people.
+    pub fn with(seed: u64, base: Timestamp, layout: &Layout) -> Result<Self, String> {
         let clock = Clock::starting(base);
         let mut servers = BTreeMap::new();
-        for (index, name) in ["hub"].into_iter().chain(REGIONS).enumerate() {
+        for (index, name) in ["hub"].into_iter().chain(layout.regions.iter().map(String::as_str)).enumerate() {
             let index = index as u64;
             let random = fastrand::Rng::with_seed(seed.wrapping_mul(31).wrapping_add(index));
             let server = Server::new(name, 1_000_003 * (index + 1), clock.clone(), random);
@@ -98,7 +107,17 @@ impl Embedded {
         let hub = servers.get("hub").cloned().ok_or("no hub")?;
         let prometheus = Prometheus::new(hub);
         let fleet = Self { clock, servers, prometheus: Arc::new(prometheus), seed, physics: Vec::new() };
-        fleet.furnish()?;
+        for name in fleet.servers.keys() {
+            for namespace in layout.namespaces.iter().map(String::as_str).chain([NAMESPACE]) {
+                fleet.add(name, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}))?;
+            }
+        }
+        for region in &layout.regions {
+            fleet.furnish(region, &layout.namespaces)?;
+        }
+        for (server, object) in &layout.objects {
+            fleet.add(server, object.clone())?;
+        }
         Ok(fleet)
     }
 
@@ -121,8 +140,9 @@ impl Embedded {
         });
         hub.edit("EvacuationPlan", "", "shop", |plan| json_patch::merge(plan, &json!({"spec": spec})))
             .map_err(|refusal| format!("{refusal:?}"))?;
-        for route in ["checkout", "shop"] {
-            hub.edit("TrafficRoute", "shop", route, |route| {
+        let name = |route: &Json| route.pointer("/metadata/name").and_then(Json::as_str).unwrap_or_default().to_owned();
+        for route in hub.list("TrafficRoute", "shop") {
+            hub.edit("TrafficRoute", "shop", &name(&route), |route| {
                 json_patch::merge(route, &json!({"spec": {"confirm": {"window": "2s"}}}));
             })
             .map_err(|refusal| format!("{refusal:?}"))?;
@@ -143,7 +163,7 @@ impl Embedded {
     pub fn snapshot(&self) -> BTreeMap<String, Json> {
         let mut all = BTreeMap::new();
         for (name, server) in &self.servers {
-            for kind in ["HTTPRoute", "HorizontalPodAutoscaler", "Deployment", "Node"] {
+            for kind in ["HTTPRoute", "HorizontalPodAutoscaler", "Deployment", "StatefulSet", "CronJob", "Node"] {
                 let namespace = if kind == "Node" { "" } else { "shop" };
                 for mut object in server.list(kind, namespace) {
                     let of = |pointer: &str| object.pointer(pointer).and_then(Json::as_str).unwrap_or_default().to_owned();
@@ -168,58 +188,48 @@ impl Embedded {
         all
     }
 
-    fn seed_object(&self, server: &str, object: Json) -> Result<(), String> {
-        self.server(server)?.seed(object).map(drop).map_err(|refusal| format!("{server}: {refusal:?}"))
+    /// Puts an object into a server, as somebody would have before.
+    ///
+    /// # Errors
+    /// What the API server in memory refused, for people.
+    pub fn add(&self, server: &str, object: Json) -> Result<(), String> {
+        let of = |pointer: &str| object.pointer(pointer).and_then(Json::as_str).unwrap_or_default().to_owned();
+        let name = format!("{} {}", of("/kind"), of("/metadata/name"));
+        self.server(server)?.seed(object).map(drop).map_err(|refusal| format!("{server}: {name}: {refusal:?}"))
     }
 
-    fn furnish(&self) -> Result<(), String> {
-        for name in self.servers.keys() {
-            for namespace in [NAMESPACE, "shop"] {
-                self.seed_object(name, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}))?;
-            }
-        }
-        for region in REGIONS {
-            for node in 0..3 {
-                let allocatable = json!({"cpu": "8", "memory": "32Gi", "pods": "110"});
-                let ready = json!([{"type": "Ready", "status": "True"}]);
-                self.seed_object(
-                    region,
-                    json!({
-                        "apiVersion": "v1", "kind": "Node", "metadata": {"name": format!("{region}-{node}")},
-                        "status": {"allocatable": allocatable, "capacity": allocatable, "conditions": ready},
-                    }),
-                )?;
-            }
-            for (workload, replicas, scaled) in [("cart", 3, true), ("checkout", 2, false), ("web", 4, true)] {
-                self.seed_object(region, deployment(workload, replicas))?;
-                if scaled {
-                    self.seed_object(region, autoscaler(workload, replicas - 1))?;
-                }
-            }
-            let kubeconfig = json!({
-                "apiVersion": "v1", "kind": "Config", "current-context": region,
-                "contexts": [{"name": region, "context": {"cluster": region, "user": region}}],
-                "clusters": [{"name": region, "cluster": {"server": format!("https://{region}.embedded:6443")}}],
-                "users": [{"name": region, "user": {"token": "embedded"}}],
-            });
-            let data =
-                serde_json::to_value(ByteString(kubeconfig.to_string().into_bytes())).map_err(|error| error.to_string())?;
-            self.seed_object("hub", json!({
-                "apiVersion": "v1", "kind": "Secret", "metadata": {"name": region, "namespace": NAMESPACE}, "data": {"kubeconfig": data},
-            }))?;
-            self.seed_object(
-                "hub",
+    /// Nodes and workloads of a region, and how the hub reaches it.
+    fn furnish(&self, region: &str, namespaces: &[String]) -> Result<(), String> {
+        for node in 0..3 {
+            let allocatable = json!({"cpu": "8", "memory": "32Gi", "pods": "110"});
+            let ready = json!([{"type": "Ready", "status": "True"}]);
+            self.add(
+                region,
                 json!({
-                    "apiVersion": "firedrill.dev/v1alpha1", "kind": "Region", "metadata": {"name": region},
-                    "spec": {"cluster": {"kubeconfigSecret": {"name": region}}},
+                    "apiVersion": "v1", "kind": "Node", "metadata": {"name": format!("{region}-{node}")},
+                    "status": {"allocatable": allocatable, "capacity": allocatable, "conditions": ready},
                 }),
             )?;
         }
-        for route in ["checkout", "shop"] {
-            self.seed_object("hub", http_route(route))?;
-            self.seed_object("hub", traffic_route(route))?;
+        for namespace in namespaces {
+            for (workload, replicas, scaled) in [("cart", 3, true), ("checkout", 2, false), ("web", 4, true)] {
+                self.add(region, deployment(namespace, workload, replicas))?;
+                if scaled {
+                    self.add(region, autoscaler(namespace, workload, replicas - 1))?;
+                }
+            }
         }
-        self.seed_object("hub", plan())
+        let kubeconfig = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": region,
+            "contexts": [{"name": region, "context": {"cluster": region, "user": region}}],
+            "clusters": [{"name": region, "cluster": {"server": format!("https://{region}.embedded:6443")}}],
+            "users": [{"name": region, "user": {"token": "embedded"}}],
+        });
+        let data = serde_json::to_value(ByteString(kubeconfig.to_string().into_bytes())).map_err(|error| error.to_string())?;
+        self.add(
+            "hub",
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": region, "namespace": NAMESPACE}, "data": {"kubeconfig": data}}),
+        )
     }
 
     /// Creates a drill that starts now.
@@ -227,11 +237,19 @@ impl Embedded {
     /// # Errors
     /// What the server refused.
     pub fn drill(&self, name: &str, region: &str) -> Result<(), String> {
-        self.seed_object(
+        self.drill_of(name, "shop", region)
+    }
+
+    /// Creates a drill of this plan that starts now.
+    ///
+    /// # Errors
+    /// What the server refused.
+    pub fn drill_of(&self, name: &str, plan: &str, region: &str) -> Result<(), String> {
+        self.add(
             "hub",
             json!({
                 "apiVersion": "firedrill.dev/v1alpha1", "kind": "Drill", "metadata": {"name": name},
-                "spec": {"plan": "shop", "region": region, "mode": "Exercise", "start": {"at": self.clock.now().to_rfc3339()}},
+                "spec": {"plan": plan, "region": region, "mode": "Exercise", "start": {"at": self.clock.now().to_rfc3339()}},
             }),
         )
     }
@@ -315,10 +333,10 @@ impl Instance {
     }
 }
 
-fn deployment(name: &str, replicas: u32) -> Json {
+fn deployment(namespace: &str, name: &str, replicas: u32) -> Json {
     let requests = json!({"cpu": "250m", "memory": "256Mi"});
     json!({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": "shop"},
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": namespace},
         "spec": {
             "replicas": replicas, "selector": {"matchLabels": {"app": name}},
             "template": {
@@ -329,46 +347,12 @@ fn deployment(name: &str, replicas: u32) -> Json {
     })
 }
 
-fn autoscaler(name: &str, minimum: u32) -> Json {
+fn autoscaler(namespace: &str, name: &str, minimum: u32) -> Json {
     json!({
-        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": name, "namespace": "shop"},
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": name, "namespace": namespace},
         "spec": {
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
             "minReplicas": minimum, "maxReplicas": 20,
-        },
-    })
-}
-
-fn http_route(name: &str) -> Json {
-    let reference = |(region, weight): (&str, u32)| json!({"name": format!("{name}-{region}"), "port": 80, "weight": weight});
-    let references: Vec<Json> = REGIONS.into_iter().zip([34, 33, 33]).map(reference).collect();
-    json!({
-        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": name, "namespace": "shop"},
-        "spec": {"rules": [{
-            "matches": [{"path": {"type": "PathPrefix", "value": format!("/{name}")}}], "backendRefs": references,
-        }]},
-    })
-}
-
-fn traffic_route(name: &str) -> Json {
-    let backends: Vec<Json> =
-        REGIONS.iter().map(|region| json!({"region": region, "name": format!("{name}-{region}")})).collect();
-    json!({
-        "apiVersion": "firedrill.dev/v1alpha1", "kind": "TrafficRoute", "metadata": {"name": name, "namespace": "shop"},
-        "spec": {
-            "httpRoute": {"name": name}, "backends": backends,
-            "confirm": {"query": "sum(rate(requests_total{service=\"${backend}\"}[30s]))", "window": "30s"},
-        },
-    })
-}
-
-fn plan() -> Json {
-    json!({
-        "apiVersion": "firedrill.dev/v1alpha1", "kind": "EvacuationPlan", "metadata": {"name": "shop"},
-        "spec": {
-            "regions": REGIONS, "namespaces": ["shop"], "soak": "5m",
-            "objectives": {"timeToHealthy": "15m"},
-            "gates": [{"name": "errors", "role": "UserHealth", "max": "0.01", "query": "error_ratio"}],
         },
     })
 }

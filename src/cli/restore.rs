@@ -1,7 +1,7 @@
-use crate::cluster::{Api, Counters, Internet};
+use super::{cluster, kubeconfig};
+use crate::cluster::{Category, Internet};
 use crate::operator::restore::{Fate, Item, Plan, Restore as Work};
 use crate::seam::{Clock, Network, Seam};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -77,22 +77,23 @@ impl Restore {
         let network: Arc<dyn Network> =
             Arc::new(Internet::new().map_err(|error| format!("the machine's certificates cannot be read: {error}"))?);
         let seam = Seam::new(Clock::Wall, Arc::clone(&network), u64::from(std::process::id()));
-        let file = match &self.kubeconfig {
-            Some(path) => Kubeconfig::read_from(path).map_err(|error| format!("{}: {error}", path.display()))?,
-            None => Kubeconfig::read().map_err(|error| format!("no kubeconfig: {error}; name one with --kubeconfig"))?,
-        };
+        let file = kubeconfig(self.kubeconfig.as_deref())?;
         let mut regions = BTreeMap::new();
         for text in &self.regions {
             let (name, context) = text.split_once('=').unwrap_or((text, text));
-            regions.insert(name.to_owned(), api(&file, context, &network, &seam).await?);
+            regions.insert(name.to_owned(), cluster(&file, Some(context), &network, &seam.clock).await?);
         }
         let mut hub = match &self.hub {
-            Some(context) => Some(api(&file, context, &network, &seam).await?),
+            Some(context) => Some(cluster(&file, Some(context), &network, &seam.clock).await?),
             None => None,
         };
         if self.hub_lost {
             let answers = match &hub {
-                Some(api) => api.list("/api/v1/namespaces", "&limit=1", Duration::from_secs(3)).await.is_ok(),
+                // Whatever it answers, it lives, and so may its operator.
+                Some(api) => match api.list("/api/v1/namespaces", "&limit=1", Duration::from_secs(5)).await {
+                    Err(error) => !matches!(error.category, Category::Unreachable | Category::TimedOut),
+                    Ok(_) => true,
+                },
                 None => false,
             };
             if answers {
@@ -237,12 +238,4 @@ fn line(item: &Item) -> String {
         Fate::ClaimRemoved => "its claim is removed".to_owned(),
     };
     format!("{}: {}{spot}: {fate}", item.place, item.object)
-}
-
-async fn api(file: &Kubeconfig, context: &str, network: &Arc<dyn Network>, seam: &Seam) -> Result<Api, String> {
-    let options = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
-    let config = kube::Config::from_custom_kubeconfig(file.clone(), &options)
-        .await
-        .map_err(|error| format!("context {context}: {error}"))?;
-    Ok(Api::new(network.client(config)?, seam.clock.clone(), Counters::default()))
 }

@@ -88,9 +88,10 @@ impl Operator {
 
     /// Deletes an own object, or a Job, if it is still the one with this uid.
     pub(super) async fn delete(&self, target: &Target, version: &Version) -> Result<(), CallError> {
-        // A Job's pods go with it; without a word the API server would leave them.
+        // A Job's pods go first: until they have ended it is there, so that it is known whose they are.
+        let propagation = if target.kind == Kind::Job { "Foreground" } else { "Background" };
         let body = Body::Json(json!({
-            "apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background", "preconditions": {"uid": version.uid},
+            "apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation, "preconditions": {"uid": version.uid},
         }));
         self.send(target, Method::DELETE, &target.path(), body).await.map(drop)
     }

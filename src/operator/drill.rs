@@ -7,7 +7,7 @@ use crate::api::{
 use crate::cluster::{Body, CallError, Category};
 use crate::decide::{
     self, Application, Contract, Effect, Event, Orders, RegionFacts, RouteFacts, SingletonFacts, Stored, accept, conditions,
-    decide, first_writes, hash, needs, needs_accept, refuse, seal, transition, unusable,
+    decide, first_writes, hash, needs, needs_accept, record, refuse, seal, transition, unusable,
 };
 use crate::observe::observe;
 use crate::probe::prometheus;
@@ -107,10 +107,11 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Commits, if anything changed, and tells what did.
-    async fn store(&self, next: DrillStatus) -> Result<Object, Error> {
+    async fn store(&self, mut next: DrillStatus) -> Result<Object, Error> {
         if next == *self.progress {
             return Ok(self.seen.clone());
         }
+        record(self.progress, &mut next, self.operator.seam.clock.now());
         let after = self.operator.commit(Kind::Drill, self.seen, &next).await?;
         let before = self.progress;
         tracing::debug!(drill = self.seen.name(), phase = ?next.phase, message = next.message, "stored");

@@ -66,11 +66,11 @@ pub(super) async fn drive(operator: &Arc<Operator>) {
             ended.retain(|_, at| now < *at + SPACED);
             due.entry(sweep.clone()).or_insert(now);
             seen = versions;
-            // Drills and singletons first, then who waits longest: regions that do not answer must not keep them waiting.
+            // Drills first, then who waits longest: regions that do not answer must not keep them waiting.
             let mut ready: Vec<(bool, Timestamp, Key)> = due
                 .iter()
                 .filter(|(key, at)| **at <= now && !running.contains(*key) && !ended.contains_key(*key))
-                .map(|(key, at)| (!matches!(key.kind, Kind::Drill | Kind::SingletonWorkload), *at, key.clone()))
+                .map(|(key, at)| (key.kind != Kind::Drill, *at, key.clone()))
                 .collect();
             ready.sort();
             for (_, _, key) in ready.into_iter().take(AT_ONCE.saturating_sub(running.len())) {

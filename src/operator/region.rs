@@ -55,7 +55,9 @@ pub(super) async fn activate(operator: &Operator, key: &Key) -> Result<Option<Ti
     let owed = RegionName::try_from(key.name.as_str()).ok().and_then(|region| operator.owed().remove(&region));
     let (settled, reason, message) = match owed {
         Some(owed) => {
-            let message = format!("{owed}; it is put back when the region can be reached, and no drill starts until then");
+            let message = format!(
+                "{owed}; it is put back when the region can be reached, and no drill starts until then. What can never be put back is forgiven by deleting that drill"
+            );
             (Status::False, "Debts", message)
         }
         None => (Status::True, "Settled", "nothing of a drill that is over is left here".to_owned()),

@@ -180,7 +180,7 @@ impl Restore {
         }))
         .await;
         let owner = |target: &Target, object: &Object| match claim::read(object, target) {
-            Read::Claim(claim) | Read::Copied(claim) => Some((claim.by.uid.clone(), claim.by.name.clone())),
+            Read::Claim(claim) | Read::Copied(claim) => Some(claim.by.clone()),
             Read::Nothing | Read::Broken(_) | Read::Format(_) => None,
         };
         let mut needs = Needs::default();
@@ -189,9 +189,18 @@ impl Restore {
             needs.lists.extend(leaving.into_iter().flat_map(|cluster| size::lists(cluster, &contract.namespaces, false)));
         }
         let all = || suspected.iter().flat_map(|(_, (found, _))| found);
-        let strangers = all().filter_map(|(target, object)| owner(target, object)).filter(|(uid, _)| !own.contains(uid.as_str()));
+        // Without its contract a claim says nothing of whose it is but for its name.
+        let strangers = all().filter_map(|(target, object)| owner(target, object)).filter(|by| !own.contains(by.uid.as_str()));
+        for contract in &contracts {
+            let unnamed = contract.regions.iter().filter(|(_, cluster)| !self.clusters.contains_key(*cluster));
+            let said = unnamed
+                .map(|(region, _)| format!("{region}: drill {} has been there, and no --region names it", contract.drill.name));
+            plan.unseen.extend(said);
+        }
+        plan.unseen.sort();
+        plan.unseen.dedup();
         let swept = Swept {
-            acting: strangers.map(|(uid, _)| uid).collect(),
+            acting: strangers.map(|by| by.uid).collect(),
             over: BTreeMap::new(),
             claimed: all().map(|(target, object)| (target.clone(), super::sweep::owner(target, object))).collect(),
             looked: suspected.iter().filter(|(_, (_, whole))| *whole).map(|(uid, _)| (*uid).clone()).collect(),
@@ -209,9 +218,11 @@ impl Restore {
             let speaking: Vec<Option<&Open>> =
                 open.iter().filter(|(other, _)| is_hub || other == uid).map(|(_, open)| open.as_ref()).collect();
             for (target, object) in found {
-                if let Some((_, by)) = owner(target, object).filter(|(uid, _)| swept.acting.contains(uid)) {
-                    if target.kind != Kind::ReplicaSet {
-                        plan.kept.push(format!("{name}: {} is claimed by {by}", target.label()));
+                if let Some(by) = owner(target, object).filter(|by| swept.acting.contains(&by.uid)) {
+                    match target.kind {
+                        Kind::ReplicaSet => {}
+                        _ if by.is_singleton() => plan.kept.push(format!("{name}: {} is claimed by {}", target.label(), by.name)),
+                        _ => plan.orphan(name, target, &by.name),
                     }
                     continue;
                 }
@@ -246,14 +257,17 @@ impl Restore {
     pub async fn perform(&self, plan: &Plan) -> (usize, Vec<String>) {
         let mut done = 0;
         let mut failed = Vec::new();
-        let send = async |target: &Target, method: Method, path: String, body: Body| match self.clusters.get(&target.cluster) {
-            Some((name, _)) if self.hub.is_some() && (plan.term.is_none() || plan.term != self.term()) => {
-                Err(format!("{name}: {}: the lead is not held any more, another may act", target.label()))
-            }
-            Some((name, api)) => {
-                api.call(method, &path, body, CALL).await.map_err(|error| format!("{name}: {}: {error}", target.label()))
-            }
-            None => Err(format!("{} is in a cluster that is not named here", target.label())),
+        let send = async |target: &Target, method: Method, path: String, body: Body| {
+            let Some((name, api)) = self.clusters.get(&target.cluster) else {
+                return Err(format!("{} is in a cluster that is not named here", target.label()));
+            };
+            // No call outlives the lead by which it was decided.
+            let rest = match self.leadership.held(&self.seam) {
+                _ if self.hub.is_none() => CALL,
+                Some((term, rest)) if Some(term) == plan.term => rest,
+                _ => return Err(format!("{name}: {}: the lead is not held any more, another may act", target.label())),
+            };
+            api.call(method, &path, body, CALL.min(rest)).await.map_err(|error| format!("{name}: {}: {error}", target.label()))
         };
         for write in &plan.writes {
             match send(&write.target, Method::PATCH, write.target.path(), Body::Patch(write.patch.clone())).await {
@@ -293,6 +307,20 @@ impl Plan {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.writes.is_empty() && self.copies.is_empty()
+    }
+
+    /// A claim of a drill whose contract is nowhere.
+    fn orphan(&mut self, place: &str, target: &Target, drill: &str) {
+        let what = format!("for the contract of drill {drill}, which no cluster that is named has: is --namespace right?");
+        self.items.push(Item {
+            order: 4,
+            place: place.to_owned(),
+            object: target.label(),
+            spot: String::new(),
+            found: String::new(),
+            was: String::new(),
+            fate: Fate::Waits(what),
+        });
     }
 
     fn add(&mut self, place: &str, target: &Target, object: &Object, outcome: &Result<claim::Outcome, claim::Refusal>) {

@@ -6,7 +6,7 @@ use crate::api::{
 };
 use crate::claim;
 use crate::cluster::{Body, Category};
-use crate::decide::{Facts, Led, Order, Work, lead, led_debts, needs_singleton, tried};
+use crate::decide::{Effect, Facts, Led, Order, Work, lead, led_debts, needs_singleton, tried};
 use crate::observe::observe;
 use crate::terms::{ClusterUid, Kind, Object, Owner, RegionName, Term, Timestamp};
 use chrono::TimeDelta;
@@ -19,8 +19,8 @@ use std::time::Duration;
 const READ: Duration = Duration::from_secs(3);
 /// How soon it is looked at again when it could not be committed.
 const SOON: TimeDelta = TimeDelta::milliseconds(200);
-/// How often while a drill acts anywhere: its order must not wait.
-const WATCH: TimeDelta = TimeDelta::seconds(1);
+/// How soon when an API server refused what was to be written.
+const AGAIN: TimeDelta = TimeDelta::seconds(1);
 
 pub(super) async fn activate(operator: &Operator, key: &Key, term: Term) -> Result<Option<Timestamp>, Error> {
     let path = format!("{}/{}", Kind::SingletonWorkload.path(key.namespace.as_deref()), key.name);
@@ -84,10 +84,16 @@ pub(super) async fn activate(operator: &Operator, key: &Key, term: Term) -> Resu
             Err(error) => return Err(error),
         }
     };
-    tell(operator, &after, &progress, &decision.progress).await;
+    // What stops a second holder does not wait for what is told of it.
     join_all(decision.effects.iter().map(|effect| operator.perform(effect, Kind::SingletonWorkload, &after))).await;
-    let wake = if operator.acts() { decision.wake.map(|wake| wake.min(now + WATCH)) } else { decision.wake };
-    Ok(if decision.effects.is_empty() { wake } else { wake.map(|wake| wake.min(now + SOON)) })
+    tell(operator, &after, &progress, &decision.progress).await;
+    let refusals = operator.refusals();
+    let soon = match decision.effects.iter().filter_map(Effect::target).any(|target| refusals.contains_key(target)) {
+        _ if decision.effects.is_empty() => return Ok(decision.wake),
+        true => AGAIN,
+        false => SOON,
+    };
+    Ok(decision.wake.map(|wake| wake.min(now + soon)))
 }
 
 /// Tells people what they would want to be woken by, and what they will look for afterwards.
@@ -123,15 +129,6 @@ async fn tell(operator: &Operator, seen: &Object, before: &SingletonWorkloadStat
 }
 
 impl Operator {
-    /// Whether any drill acts.
-    fn acts(&self) -> bool {
-        self.store
-            .drills()
-            .iter()
-            .filter_map(|drill| drill.status.as_ref())
-            .any(|status| status.contract.is_some() && status.phase != Phase::Done)
-    }
-
     /// What the hub says of a singleton.
     async fn facts(
         &self,
@@ -175,6 +172,13 @@ impl Operator {
                     problem = Some(("RegionUnknown", format!("there is no Region {name}: create it, or correct spec.regions")));
                 }
             }
+        }
+        if let Some(((one, _), (two, _))) = clusters
+            .iter()
+            .flat_map(|one| clusters.iter().map(move |two| (one, two)))
+            .find(|((one, here), (two, there))| one < two && here == there)
+        {
+            problem = Some(("SameCluster", format!("{one} and {two} are one cluster: name only one of them in spec.regions")));
         }
         let older = |other: &SingletonWorkload| {
             let of = |object: &SingletonWorkload| {

@@ -5,7 +5,7 @@ use super::{Error, Operator};
 use crate::api::{Drill, Phase};
 use crate::claim::{ANNOTATION, Conflict, LABEL, Outcome, Refusal};
 use crate::cluster::{Api, CallError, Category};
-use crate::decide::{self, Contract, Led, Open, Swept, is_needed, led_debts, settled};
+use crate::decide::{self, Contract, Led, Open, Swept, is_needed, led_debts, record, settled};
 use crate::dialect::size;
 use crate::observe::observe;
 use crate::terms::{ClusterUid, Kind, Object, RegionName, Target, Term, Timestamp, Version, digest};
@@ -262,7 +262,8 @@ async fn settle(
     };
     let is_paid = |debt: &str| led.get(debt).map_or(claims_are_back, |led| is_home(led));
     let now = operator.seam.clock.now();
-    let Some(next) = settled(&status, conflicts, is_paid, drill.metadata.generation.unwrap_or(0), now) else { return Ok(()) };
+    let Some(mut next) = settled(&status, conflicts, is_paid, drill.metadata.generation.unwrap_or(0), now) else { return Ok(()) };
+    record(&status, &mut next, now);
     let after = operator.commit(Kind::Drill, seen, &next).await?;
     for conflict in next.conflicts.iter().filter(|conflict| !status.conflicts.contains(conflict)).take(8) {
         operator.tell(Kind::Drill, &after, true, "ForeignChangeKept", conflict).await;

@@ -45,7 +45,7 @@ fn parse(status: u16, body: &[u8]) -> Result<Reading, Blind> {
     Ok(if value.is_finite() { Reading::Value(value) } else { Reading::NotFinite })
 }
 
-fn encode(text: &str) -> String {
+pub(crate) fn encode(text: &str) -> String {
     text.bytes().fold(String::new(), |mut out, byte| {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
             out.push(char::from(byte));

@@ -10,11 +10,12 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Bytes, Frame};
 use kube::client::Body;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use super::refusal::Refusal;
 use super::route::Ask;
 use super::server::{Answer, Server};
+use super::signal::Signal;
 use super::watch::{Line, Watch};
 
 /// How many lines of a watch may be under way before the server waits; what waits longer than the history reaches ends with 410, as in life.
@@ -128,11 +129,13 @@ pub struct Link {
     instance: String,
     fates: Fates,
     lag: Arc<Mutex<(fastrand::Rng, RangeInclusive<Duration>)>>,
-    cut: watch::Sender<bool>,
+    /// 1 while nothing passes.
+    cut: Signal,
     lie: Arc<Mutex<Option<Lie>>>,
+    forge: Arc<Mutex<Option<Lie>>>,
 }
 
-/// Changes an answer on its way.
+/// Changes a request or an answer on its way.
 type Lie = Box<dyn Fn(&Call, &mut serde_json::Value) + Send>;
 
 impl Link {
@@ -140,7 +143,7 @@ impl Link {
     #[must_use]
     pub fn new(server: Server, instance: &str, fates: Fates, rng: fastrand::Rng) -> Self {
         let lag = Arc::new(Mutex::new((rng, Duration::ZERO..=Duration::ZERO)));
-        Self { server, instance: instance.into(), fates, lag, cut: watch::Sender::new(false), lie: Arc::default() }
+        Self { server, instance: instance.into(), fates, lag, cut: Signal::new(0), lie: Arc::default(), forge: Arc::default() }
     }
 
     /// Every watch event takes a time from this range from now on. Their order within one watch stays.
@@ -150,12 +153,17 @@ impl Link {
 
     /// Nothing passes until [`Link::heal`], in neither direction: calls hang, answers and watch events wait. Who gives up waiting may still have sent.
     pub fn partition(&self) {
-        self.cut.send_replace(true);
+        self.cut.set(1);
     }
 
     /// Changes every answer but watches so from now on: what a wrong decision looks like from outside, to see that it would be found.
     pub fn lie(&self, lie: impl Fn(&Call, &mut serde_json::Value) + Send + 'static) {
         *locked(&self.lie) = Some(Box::new(lie));
+    }
+
+    /// Changes the body of every request so from now on, before it arrives.
+    pub fn forge(&self, forge: impl Fn(&Call, &mut serde_json::Value) + Send + 'static) {
+        *locked(&self.forge) = Some(Box::new(forge));
     }
 
     fn forged(&self, call: &Call, answer: Answer) -> Answer {
@@ -167,7 +175,7 @@ impl Link {
 
     /// Everything that waits goes on.
     pub fn heal(&self) {
-        self.cut.send_replace(false);
+        self.cut.set(0);
     }
 
     /// A client over this link. No retries, no timeouts: those are layers of whoever builds on it.
@@ -177,8 +185,7 @@ impl Link {
     }
 
     async fn passable(&self) {
-        // The sender lives in `self`, so waiting cannot fail.
-        let _ = self.cut.subscribe().wait_for(|cut| !cut).await;
+        self.cut.until(0).await;
     }
 
     async fn carry(self, request: Request<Body>, mut reply: oneshot::Sender<Reply>) {
@@ -187,7 +194,7 @@ impl Link {
             Ok(body) => body.to_vec(),
             Err(error) => return tell(reply, Err(LinkError::Body(error))),
         };
-        let ask = Ask::read(&parts.method, &parts.uri, &parts.headers, body);
+        let mut ask = Ask::read(&parts.method, &parts.uri, &parts.headers, body);
         let mut call = Call {
             sequence: 0,
             server: self.server.name().into(),
@@ -196,6 +203,10 @@ impl Link {
             path: ask.path.clone(),
             dry_run: ask.dry_run,
         };
+        if let (Some(forge), Ok(mut json)) = (&*locked(&self.forge), serde_json::from_slice(&ask.body)) {
+            forge(&call, &mut json);
+            ask.body = json.to_string().into_bytes();
+        }
         let Fate { before, after, end } = self.fates.decide(&mut call);
         tokio::time::sleep(before).await;
         self.passable().await;

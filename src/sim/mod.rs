@@ -27,6 +27,8 @@ mod select;
 mod serve;
 /// The server: requests in, answers and the trace out.
 pub mod server;
+/// What wakes those who wait, in the order in which they began to.
+pub mod signal;
 /// The objects, their history and the rules of writing them.
 pub mod store;
 /// A watch: the history as a stream of JSON lines.

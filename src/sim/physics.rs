@@ -64,13 +64,13 @@ type Waits = BTreeMap<(String, &'static str), (String, DateTime<Utc>)>;
 pub async fn run(server: Server, mut physics: Physics) {
     let mut changes = server.changes();
     loop {
-        changes.borrow_and_update();
+        changes.know();
         let now = server.now();
         let due = server.with(|store| physics.advance(store, now));
         let wait = due.map_or(Duration::from_hours(1), |due| (due - now).to_std().unwrap_or_default());
         tokio::select! {
             biased;
-            more = changes.changed() => if more.is_err() { return },
+            () = changes.changed() => {}
             () = tokio::time::sleep(wait) => {}
         }
     }

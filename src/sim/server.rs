@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chrono::{DateTime, Utc};
 use ring::digest::{Context, SHA256, digest};
 use serde_json::{Value, json};
-use tokio::sync::watch::{Receiver, Sender};
 
 use super::json::{at, text};
 use super::kind::Kind;
 use super::refusal::Refusal;
 use super::route::Ask;
 use super::serve::{Served, serve};
+use super::signal::{Ear, Signal};
 use super::store::{Deletion, Key, Object, Part, Store};
 use super::watch::Watch;
 use crate::seam::Clock;
@@ -58,14 +58,19 @@ pub struct Server(Arc<Inner>);
 struct Inner {
     name: String,
     state: Mutex<State>,
-    changed: Sender<u64>,
+    changed: Signal,
 }
 
 struct State {
     store: Store,
     trace: VecDeque<Entry>,
     sum: Context,
+    /// What sees every change, and the last revision that it has seen.
+    eye: Option<(Eye, u64)>,
 }
+
+/// Sees a change: who made it (empty for the simulation's own hands), of what, before and after.
+type Eye = Box<dyn FnMut(&str, &Key, Option<&Value>, Option<&Value>) + Send>;
 
 impl Server {
     /// An empty server with the default kinds and the namespaces `default` and `kube-system`. Each server of a fleet starts at a revision of its own,
@@ -73,8 +78,8 @@ impl Server {
     #[must_use]
     pub fn new(name: &str, revision_start: u64, clock: Clock, rng: fastrand::Rng) -> Self {
         let store = Store::new(revision_start, clock, rng);
-        let state = State { store, trace: VecDeque::new(), sum: Context::new(&SHA256) };
-        let server = Self(Arc::new(Inner { name: name.into(), state: Mutex::new(state), changed: Sender::new(revision_start) }));
+        let state = State { store, trace: VecDeque::new(), sum: Context::new(&SHA256), eye: None };
+        let server = Self(Arc::new(Inner { name: name.into(), state: Mutex::new(state), changed: Signal::new(revision_start) }));
         for namespace in ["default", "kube-system"] {
             // Cannot be refused: nothing is there yet.
             let _ = server.seed(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}));
@@ -95,23 +100,30 @@ impl Server {
 
     /// Works on the store, atomically; watches hear of what changed.
     pub fn with<T>(&self, work: impl FnOnce(&mut Store) -> T) -> T {
-        self.locked(|state| work(&mut state.store))
+        self.locked("", |state| work(&mut state.store))
     }
 
-    fn locked<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+    /// From now on this sees every change at once, before anything else happens: who made it (empty for the simulation's own hands),
+    /// of what, before and after. It must not call this server.
+    pub fn eye(&self, eye: impl FnMut(&str, &Key, Option<&Value>, Option<&Value>) + Send + 'static) {
+        self.locked("", |state| state.eye = Some((Box::new(eye), state.store.revision())));
+    }
+
+    fn locked<T>(&self, who: &str, work: impl FnOnce(&mut State) -> T) -> T {
         // A test that panicked while it held the lock has failed already; the others may go on.
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         let done = work(&mut state);
         let revision = state.store.revision();
+        state.show(who, revision);
         drop(state);
-        self.0.changed.send_if_modified(|last| std::mem::replace(last, revision) != revision);
+        self.0.changed.set(revision);
         done
     }
 
     /// Serves one request, atomically, and writes it down.
     #[must_use]
     pub fn answer(&self, instance: &str, ask: &Ask) -> Answer {
-        let served = self.locked(|state| {
+        let served = self.locked(instance, |state| {
             let served = serve(&mut state.store, ask);
             let code = match &served {
                 Ok(Served::Object(code, _) | Served::Plain(code, _)) => *code,
@@ -133,8 +145,8 @@ impl Server {
 
     /// The revision whenever it moves.
     #[must_use]
-    pub fn changes(&self) -> Receiver<u64> {
-        self.0.changed.subscribe()
+    pub fn changes(&self) -> Ear {
+        self.0.changed.listen()
     }
 
     /// The present time of its clock.
@@ -216,17 +228,27 @@ impl Server {
     /// The trace, oldest first: the last 100,000 requests.
     #[must_use]
     pub fn log(&self) -> Vec<Entry> {
-        self.locked(|state| state.trace.iter().cloned().collect())
+        self.locked("", |state| state.trace.iter().cloned().collect())
     }
 
     /// SHA-256 over every request since the start, in hex.
     #[must_use]
     pub fn log_hash(&self) -> String {
-        self.locked(|state| hex(state.sum.clone().finish().as_ref()))
+        self.locked("", |state| hex(state.sum.clone().finish().as_ref()))
     }
 }
 
 impl State {
+    /// Shows the eye what has changed since it looked last.
+    fn show(&mut self, who: &str, revision: u64) {
+        let Some((eye, seen)) = &mut self.eye else { return };
+        let new = self.store.log.iter().rev().take_while(|change| change.revision > *seen).count();
+        for change in self.store.log.iter().skip(self.store.log.len() - new) {
+            eye(who, &change.key, change.before.as_deref(), change.after.as_deref());
+        }
+        *seen = revision;
+    }
+
     fn write_down(&mut self, instance: &str, ask: &Ask, code: u16) {
         // Maps of serde_json are ordered, so parsing and printing makes bodies canonical.
         let canonical =

@@ -10,6 +10,7 @@ use super::kind::Kind;
 use super::refusal::Refusal;
 use super::select::Selector;
 use super::server::{Server, shaped};
+use super::signal::Ear;
 use super::store::{Change, Store};
 
 /// How often a bookmark comes; the real server sends one about once a minute, and one shortly before the end.
@@ -29,7 +30,7 @@ pub struct Line {
 /// A watch that was accepted. Whoever holds it asks for the next lines until there are none: the network between is not the server's.
 pub struct Watch {
     server: Server,
-    changed: tokio::sync::watch::Receiver<u64>,
+    changed: Ear,
     kind: Kind,
     namespace: String,
     selector: Selector,
@@ -55,7 +56,7 @@ pub(crate) struct Terms {
 
 impl Watch {
     #[expect(clippy::disallowed_methods, reason = "a watch lasts by the runtime's clock, which is the simulation's")]
-    pub(crate) fn new(server: Server, changed: tokio::sync::watch::Receiver<u64>, terms: Terms) -> Self {
+    pub(crate) fn new(server: Server, changed: Ear, terms: Terms) -> Self {
         let Terms { kind, namespace, selector, metadata_only, bookmarks, since, seconds } = terms;
         let now = Instant::now();
         let end = now + Duration::from_secs(seconds.unwrap_or(TIMEOUT));
@@ -80,7 +81,7 @@ impl Watch {
     #[expect(clippy::disallowed_methods, reason = "a watch lasts by the runtime's clock, which is the simulation's")]
     pub async fn next(&mut self) -> Option<Vec<Line>> {
         while !self.over {
-            self.changed.borrow_and_update();
+            self.changed.know();
             let server = self.server.clone();
             let mut lines = server.with(|store| self.news(store));
             let now = Instant::now();
@@ -96,7 +97,7 @@ impl Watch {
             if !self.over {
                 tokio::select! {
                     biased;
-                    changed = self.changed.changed() => self.over |= changed.is_err(),
+                    () = self.changed.changed() => {}
                     () = tokio::time::sleep_until(self.bookmark_at.min(self.end)) => {}
                 }
             }

@@ -70,7 +70,9 @@ pub struct Seen {
     pub since: BTreeMap<String, chrono::DateTime<chrono::Utc>>,
     /// The slots that each region started.
     pub jobs: BTreeMap<String, Vec<String>>,
-    /// The highest epoch seen on any Lease or token.
+    /// Who ran each last, and with which epoch on its workload.
+    pub last: BTreeMap<String, (String, u64)>,
+    /// The highest epoch seen on any Lease.
     pub epochs: BTreeMap<String, u64>,
     pub falls: Vec<String>,
 }
@@ -95,6 +97,22 @@ impl Watch {
             let name = kind.to_lowercase();
             let running: Vec<&str> =
                 everywhere.iter().filter(|(_, names, _)| names.contains(&name)).map(|(region, ..)| *region).collect();
+            if let [only] = running.as_slice() {
+                let object = fleet.server(only).unwrap().get(kind, "shop", &name).unwrap_or_default();
+                let epoch = object["metadata"]["labels"]["firedrill.dev/epoch"].as_str().and_then(|text| text.parse().ok());
+                // The first one has none on its workload.
+                let epoch = epoch.unwrap_or(1);
+                // What it began to run with: its stop will be stamped with the next.
+                match seen.last.get(&name).cloned() {
+                    Some((before, _)) if before == **only => {}
+                    before => {
+                        if let Some((before, old)) = before.filter(|(_, old)| epoch <= *old) {
+                            seen.falls.push(format!("{name} went from {before} with epoch {old} to {only} with {epoch}"));
+                        }
+                        seen.last.insert(name.clone(), ((*only).to_owned(), epoch));
+                    }
+                }
+            }
             if running.len() > 1 {
                 let since = *seen.since.entry(name.clone()).or_insert(now);
                 let lasted = (now - since).to_std().unwrap_or_default();

@@ -20,9 +20,11 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod debts;
+mod demo;
 mod drill;
 mod faults;
 mod fleet;
+mod hunt;
 mod network;
 mod physics;
 mod planted;

@@ -116,50 +116,80 @@ fn an_epoch_that_falls_would_be_found() {
 }
 
 #[test]
+fn an_epoch_that_is_not_raised_would_be_found() {
+    test(async {
+        // Every stop and start stamps 1, and looks as if it stamped what was decided.
+        let plant = |fleet: &Fleet, instance: &Instance| {
+            for (_, link) in instance.links.iter().filter(|(name, _)| *name != "hub") {
+                link.forge(|call, body| {
+                    let writes = call.verb == "patch" && call.path.ends_with("/deployments/deployment");
+                    for operation in body.as_array_mut().into_iter().flatten().filter(|_| writes) {
+                        if operation["path"].as_str().is_some_and(|path| path.ends_with("firedrill.dev~1epoch")) {
+                            operation["value"] = json!("1");
+                        }
+                        if operation["value"]["firedrill.dev/epoch"].is_string() {
+                            operation["value"]["firedrill.dev/epoch"] = json!("1");
+                        }
+                    }
+                });
+                let hub = fleet.world.fleet.server("hub").unwrap().clone();
+                link.lie(move |call, json| {
+                    let singleton = hub.get("SingletonWorkload", "shop", "deployment").unwrap();
+                    let epoch = &singleton["status"]["handover"]["epoch"];
+                    let label = json.pointer_mut("/metadata/labels/firedrill.dev~1epoch");
+                    if let (Some(label), true, false) = (label, call.path.ends_with("/deployments/deployment"), epoch.is_null()) {
+                        *label = json!(epoch.to_string());
+                    }
+                });
+            }
+        };
+        let watch = with_bug(plant, &Fates::calm()).await;
+        assert!(!watch.0.lock().unwrap().falls.is_empty(), "an epoch was not raised, and nobody saw that");
+    });
+}
+
+#[test]
 fn a_start_that_is_taken_for_settled_while_it_may_still_land_would_be_found() {
     test(async {
-        // The start is long under way. The version that guards it is shown as gone, and what is there as stopped; the drill goes back.
-        let sent = Arc::new(Mutex::new(false));
-        let flag = Arc::clone(&sent);
+        // The start is under way for a minute and a half. The version that guards it is shown as gone, and what is there as stopped; the
+        // drill goes back.
+        let held = Arc::new(Mutex::new(false));
+        let flag = Arc::clone(&held);
         let fates = Fates::new(move |call| {
-            let writes = call.verb == "patch" && call.path.contains("/deployments/deployment") && !call.dry_run;
+            let writes = call.verb == "patch" && call.path.ends_with("/deployments/deployment") && !call.dry_run;
             let mut fate = Fate { before: Duration::ZERO, after: Duration::ZERO, end: End::Deliver };
-            if call.server == "us-east" && writes {
-                let sent = flag.lock().unwrap();
-                // The first is the stop there, with the epoch; the second starts.
-                if *sent {
-                    fate.end = End::Refuse(500, "InternalError");
-                }
+            if call.server == "us-east" && writes && *flag.lock().unwrap() {
+                fate.before = Duration::from_secs(90);
             }
             fate
         });
         let plant = |fleet: &Fleet, instance: &Instance| {
             let hub = fleet.world.fleet.server("hub").unwrap().clone();
-            let status = hub.clone();
-            let sees = Arc::clone(&sent);
+            let (status, sees) = (hub.clone(), Arc::clone(&held));
             instance.links["us-east"].lie(move |call, json| {
                 if *sees.lock().unwrap() && call.verb == "get" && call.path.ends_with("/deployments/deployment") {
                     let singleton = status.get("SingletonWorkload", "shop", "deployment").unwrap();
+                    // The start is decided about what is truly there, and everything after it about what is not.
+                    if singleton["status"]["stage"] == "Starting" && singleton["status"]["handover"]["started"].is_null() {
+                        return;
+                    }
                     json["metadata"]["resourceVersion"] = json!("1");
                     json["metadata"]["labels"]["firedrill.dev/epoch"] =
                         json!(singleton["status"]["handover"]["epoch"].to_string());
                     json["spec"]["replicas"] = json!(0);
                 }
             });
-            let (sent, clock) = (Arc::clone(&sent), fleet.world.fleet.clock.clone());
-            let east = fleet.world.fleet.server("us-east").unwrap().clone();
+            let held = Arc::clone(&held);
             tokio::spawn(async move {
-                while hub.get("SingletonWorkload", "shop", "deployment").unwrap()["status"]["stage"] != "Publishing" {
+                let stage = || hub.get("SingletonWorkload", "shop", "deployment").unwrap()["status"]["stage"].clone();
+                while stage() != "Publishing" {
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
-                *sent.lock().unwrap() = true;
-                hub.edit("Drill", "", DRILL, |drill| drill["spec"]["control"] = json!("Abort")).unwrap();
-                // The start, as it was decided, lands a minute later.
-                let lands = clock.now() + chrono::TimeDelta::seconds(90);
-                while clock.now() < lands {
-                    tokio::time::sleep(Duration::from_secs(1)).await;
+                *held.lock().unwrap() = true;
+                while hub.get("SingletonWorkload", "shop", "deployment").unwrap()["status"]["handover"]["started"].is_null() {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
                 }
-                east.edit("Deployment", "shop", "deployment", |object| object["spec"]["replicas"] = json!(2)).unwrap();
+                hub.edit("Drill", "", DRILL, |drill| drill["spec"]["control"] = json!("Abort")).unwrap();
             });
         };
         let watch = with_bug(plant, &fates).await;

@@ -291,6 +291,99 @@ fn a_pod_on_a_silent_node_or_deleted_by_force_keeps_the_next_holder_from_startin
 }
 
 #[test]
+fn who_is_stopped_by_a_person_is_started_nowhere_else_by_a_drill() {
+    test(async {
+        let fleet = Fleet::new(15, &["CronJob"], &json!({})).await;
+        let instance = fleet.world.fleet.operator("a", &Fates::calm());
+        fleet.until("adoption", 2, |fleet| fleet.is_at("CronJob", "eu-west")).await;
+        let west = fleet.world.fleet.server("eu-west").unwrap();
+        west.edit("CronJob", "shop", "cronjob", |object| object["spec"]["suspend"] = json!(true)).unwrap();
+        fleet.until("the word", 2, |fleet| condition(&fleet.status("CronJob"), "Ready").1 == "NotRunning").await;
+        fleet.world.fleet.drill(DRILL, "eu-west").unwrap();
+        fleet.done().await;
+        assert_eq!(fleet.world.status().verdict, Some(Verdict::Refused));
+        for region in REGIONS {
+            assert_eq!(fleet.workload(region, "CronJob")["spec"]["suspend"], true, "{region}");
+        }
+        instance.stop().await;
+        // Between the checks and the hand-over: it is told, and an abort gets out of it.
+        let fleet = Fleet::new(15, &["CronJob"], &json!({})).await;
+        let instance = fleet.world.fleet.operator("a", &Fates::calm());
+        fleet.until("adoption", 2, |fleet| fleet.is_at("CronJob", "eu-west")).await;
+        fleet.world.fleet.drill(DRILL, "eu-west").unwrap();
+        fleet.world.moved_beyond(10).await;
+        let west = fleet.world.fleet.server("eu-west").unwrap();
+        west.edit("CronJob", "shop", "cronjob", |object| object["spec"]["suspend"] = json!(true)).unwrap();
+        let asked = |fleet: &Fleet| fleet.world.status().hold.is_some_and(|hold| hold.reason == HoldReason::NeedsHuman);
+        fleet.until("the question", 5, asked).await;
+        assert!(
+            fleet.status("CronJob").message.contains("somebody has stopped it in eu-west"),
+            "{}",
+            fleet.status("CronJob").message
+        );
+        let hub = fleet.world.fleet.server("hub").unwrap();
+        hub.edit("Drill", "", DRILL, |drill| drill["spec"]["control"] = json!("Abort")).unwrap();
+        fleet.done().await;
+        assert_eq!(fleet.workload("us-east", "CronJob")["spec"]["suspend"], true);
+        instance.stop().await;
+    });
+}
+
+#[test]
+fn pods_that_have_lost_their_workload_or_their_region_keep_the_next_holder_from_starting() {
+    test(async {
+        // An orphaning deletion, as for a change of fields that cannot be changed.
+        let fleet = Fleet::new(16, &["StatefulSet"], &json!({})).await;
+        let instance = fleet.world.fleet.operator("a", &Fates::calm());
+        fleet.until("adoption", 2, |fleet| fleet.is_at("StatefulSet", "eu-west")).await;
+        fleet.pass(10).await;
+        let west = fleet.world.fleet.server("eu-west").unwrap();
+        let object = fleet.workload("eu-west", "StatefulSet");
+        west.with(|store| {
+            let kind = store.kind("StatefulSet").unwrap();
+            let key = firedrill::sim::Key::new(&kind, "shop", "statefulset");
+            let orphan = firedrill::sim::store::Deletion { orphan: true, ..Default::default() };
+            store.delete(&kind, &key, &orphan, false).unwrap();
+        });
+        fleet.world.fleet.drill(DRILL, "eu-west").unwrap();
+        fleet.pass(240).await;
+        assert_eq!(fleet.workload("us-east", "StatefulSet")["spec"]["replicas"], 0, "{}", fleet.status("StatefulSet").message);
+        let pods = west.list("Pod", "shop").iter().filter(|pod| pod["status"]["phase"] == "Running").count();
+        assert!(pods > 0, "its pods run on");
+        assert!(object["spec"]["replicas"].as_u64() > Some(0));
+        fleet.watch.assert_one("orphans");
+        instance.stop().await;
+        // Its Region is deleted and made anew while a pod that was deleted by force runs on a silent node.
+        let fleet = Fleet::new(17, &["Deployment"], &json!({})).await;
+        let instance = fleet.world.fleet.operator("a", &Fates::calm());
+        fleet.until("adoption", 2, |fleet| fleet.is_at("Deployment", "eu-west")).await;
+        fleet.pass(10).await;
+        let (west, hub) = (fleet.world.fleet.server("eu-west").unwrap(), fleet.world.fleet.server("hub").unwrap());
+        west.edit("Node", "", "eu-west-0", |node| node["status"]["conditions"][0]["status"] = json!("Unknown")).unwrap();
+        fleet.world.fleet.drill(DRILL, "eu-west").unwrap();
+        fleet.until("the hand-over", 10, |fleet| fleet.status("Deployment").stage == Stage::Stopping).await;
+        fleet.pass(5).await;
+        for pod in west.list("Pod", "shop").iter().filter(|pod| pod["metadata"]["labels"]["singleton"] == "deployment") {
+            let name = pod["metadata"]["name"].as_str().unwrap();
+            west.edit("Pod", "shop", name, |pod| pod["metadata"]["finalizers"] = json!([])).unwrap();
+            let _ = west.delete("Pod", "shop", name);
+        }
+        let region = hub.get("Region", "", "eu-west").unwrap();
+        hub.delete("Region", "", "eu-west").unwrap();
+        fleet.pass(20).await;
+        hub.seed(json!({
+            "apiVersion": region["apiVersion"], "kind": "Region", "metadata": {"name": "eu-west"}, "spec": region["spec"],
+        }))
+        .unwrap();
+        fleet.pass(180).await;
+        let message = fleet.status("Deployment").message;
+        assert_eq!(fleet.workload("us-east", "Deployment")["spec"]["replicas"], 0, "{message}");
+        assert!(message.contains("on node eu-west-0"), "{message}");
+        instance.stop().await;
+    });
+}
+
+#[test]
 fn a_fleet_is_taken_as_it_is_found() {
     test(async {
         let east = |fleet: &Fleet, replicas: u64| {

@@ -99,7 +99,8 @@ impl World {
         let hub = self.fleet.server("hub").unwrap().clone();
         tokio::spawn(async move {
             let mut changes = hub.changes();
-            while changes.changed().await.is_ok() {
+            loop {
+                changes.changed().await;
                 for route in ["checkout", "shop"] {
                     let object = hub.get("HTTPRoute", "shop", route).unwrap();
                     let references = object["spec"]["rules"][0]["backendRefs"].as_array().unwrap();

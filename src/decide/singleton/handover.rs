@@ -2,10 +2,10 @@
 
 use super::hands::Catch;
 use super::{Step, Turn, View, followed, proof};
-use crate::api::{Handover, MissedRuns};
+use crate::api::{Handover, MissedRuns, Place, Stage};
 use crate::decide::gate::elapsed;
 use crate::dialect::run::{self, Site};
-use crate::terms::Timestamp;
+use crate::terms::{RegionName, Timestamp};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ impl View<'_> {
             since: self.now,
             why: why.chars().take(512).collect(),
             stopped: None,
-            last_run: None,
+            last_run: turn.next.handover.as_ref().filter(|_| turn.next.stage != Stage::Held).and_then(|before| before.last_run),
             started: None,
         });
         turn.next.followed = self.facts.order.as_ref().map(followed);
@@ -49,36 +49,44 @@ impl View<'_> {
             }
             self.delete_jobs(turn, site);
         }
-        let open: BTreeSet<String> =
-            turn.next.open.iter().filter_map(|intent| Some(intent.target.split_once('/')?.0.to_owned())).collect();
+        let open: BTreeSet<String> = turn.next.open.iter().map(|intent| intent.target.clone()).collect();
         let mut lacks = Vec::new();
         for (region, site) in self.sites {
             let may_run = turn.next.holder.as_deref() == Some(region.as_str())
                 || turn.next.pods.iter().any(|pod| pod.region == region.as_str())
-                || self.facts.clusters.get(region).is_some_and(|cluster| open.contains(&cluster.0));
+                || self
+                    .facts
+                    .clusters
+                    .get(region)
+                    .is_some_and(|cluster| open.contains(&self.facts.workload(cluster).to_string()));
             // Who neither held it, nor has a pod or a write of ours under way, was stopped when it was last seen.
             if site.is_ok() || may_run {
                 lacks.extend(proof::proven(self.facts, &turn.next, region, self.sites, self.now).err());
             }
         }
-        let gone = turn.next.holder.clone().filter(|holder| !self.sites.keys().any(|region| region.as_str() == holder));
+        let gone = turn.next.holder.clone().filter(|_| !self.is_known(&turn.next));
         if let Some(holder) = &gone {
             lacks.push(format!(
-                "{holder} is no region of this fleet any more, and nobody can see what runs there: create the Region again; if it is gone for \
+                "the cluster that was {holder} is none of this fleet's any more, and nobody can see what runs there: create the Region again; if it is gone for \
                  good, see \"A region that is gone for good\" in docs/singletons.md"
             ));
         }
         if lacks.is_empty() {
             handover.stopped = Some(self.now);
-            handover.last_run = turn.next.holder.as_ref().and_then(|holder| self.site(holder)).and_then(Site::last_run);
+            // Of whoever ran it last, also before a hand-over that was begun anew.
+            let last = turn.next.holder.as_ref().and_then(|holder| self.site(holder)).and_then(Site::last_run);
+            let others = self.seen().filter_map(|(_, site)| site.last_run()).max();
+            handover.last_run =
+                last.or(handover.last_run).map(|last| last.max(others.unwrap_or(last)).max(handover.last_run.unwrap_or(last)));
             turn.next.epoch = self.highest(&turn.next).max(handover.epoch);
-            turn.next.holder = Some(handover.to.clone());
             turn.next.handover = Some(handover);
             // What these writes were for is proven; they are not made in vain.
             turn.effects.clear();
             return turn.step(Step::ProvenStopped);
         }
+        let is_deleted = turn.next.holder.as_ref().and_then(|holder| self.site(holder)).is_some_and(|site| site.object.is_none());
         turn.person = gone.is_some()
+            || is_deleted
             || self.sites.values().any(Result::is_err)
             || self.is_overdue(&handover)
             || self.sites.keys().any(|region| proof::silent(self.facts, &turn.next, region, self.world).is_some());
@@ -101,10 +109,15 @@ impl View<'_> {
         let published = self.published(&turn.next, &handover.to);
         turn.effects.extend(published.effects);
         match published.waits {
-            None => turn.step(Step::Published),
+            None => {
+                // From here on it may be started there.
+                self.name(&mut turn.next, &handover.to);
+                turn.step(Step::Published);
+            }
             Some(waits) => {
                 let is_unseen = self.site(&handover.to).is_none();
-                turn.person = is_unseen || self.is_overdue(&handover);
+                let is_foreign = RegionName::try_from(handover.to.as_str()).is_ok_and(|to| self.foreign_token(&to).is_some());
+                turn.person = is_unseen || is_foreign || self.is_overdue(&handover);
                 turn.wait(if is_unseen { format!("nobody runs it; {waits}") } else { waits });
             }
         }
@@ -135,7 +148,11 @@ impl View<'_> {
         let catch = if self.runs_missed(site, &handover, started) { Catch::Up } else { Catch::None };
         let site_of = handover.to.clone();
         turn.next.handover = Some(handover);
-        let size = turn.next.size.unwrap_or(1);
+        // At home as many as before, elsewhere as many as the holder had.
+        let place = site.object.as_ref().map(|object| self.place(&turn.next, site, object));
+        let was = place.and_then(|place| Place::value(&place.switch)?.as_u64()).and_then(|was| u32::try_from(was).ok());
+        let is_home = turn.next.home.as_ref() == Some(&site_of);
+        let size = was.filter(|was| is_home && *was > 0).or(turn.next.size).unwrap_or(1);
         let epoch = turn.next.epoch;
         turn.wait(format!("{} is being started in {}", site.target.label(), site_of.as_str()));
         self.put(turn, site, run::started(site.target.kind, size), Some(epoch), catch);

@@ -3,7 +3,7 @@
 use super::hands::{Catch, change, taken_of, value};
 use super::proof::MOST_PODS;
 use super::{Step, Turn, View, followed};
-use crate::api::{Enforcement, Place};
+use crate::api::{Direction, Enforcement, Place};
 use crate::claim;
 use crate::decide::decision::Effect;
 use crate::dialect::run::{self, Site};
@@ -18,6 +18,7 @@ impl View<'_> {
     pub(super) fn observe(&self, turn: &mut Turn, is_problem: bool) {
         if self.facts.spec.enforcement == Enforcement::Report || self.facts.deleted {
             turn.next.holder = None;
+            turn.next.holder_cluster = None;
             turn.next.home = None;
             turn.effects.extend(self.facts.finalizer.then_some(Effect::Finalizer(false)));
             return;
@@ -34,15 +35,22 @@ impl View<'_> {
         }
         let runs: Vec<&RegionName> =
             self.seen().filter(|(_, site)| site.is_on() || site.busy().is_some()).map(|(region, _)| region).collect();
+        let is_on = |region: &RegionName| self.site(region.as_str()).is_some_and(Site::is_on);
         let named = runs.iter().find(|region| self.facts.spec.keep.as_deref() == Some(region.as_str()));
         let holder = match (runs.as_slice(), named) {
-            ([only], _) => (*only).clone(),
-            (_, Some(keep)) => (*keep).clone(),
+            ([only], _) if is_on(only) => (*only).clone(),
+            ([only], _) => {
+                let message = format!(
+                    "{only} still runs it and has it stopped: it is led when the region that is to hold it runs it alone"
+                );
+                return turn.wait(message);
+            }
+            (_, Some(keep)) if is_on(keep) => (*keep).clone(),
             ([], None) => {
                 let message = "no region runs it, so none is led: start it in the region that is to hold it";
                 return turn.wait(message.to_owned());
             }
-            (several, None) => {
+            (several, _) => {
                 let names: Vec<&str> = several.iter().map(|region| region.as_str()).collect();
                 let message = format!("{} run it: stop all but one, or name who stays in spec.keep", names.join(" and "));
                 turn.person = true;
@@ -51,7 +59,7 @@ impl View<'_> {
         };
         turn.next.epoch = self.highest(&turn.next).next();
         turn.next.home = Some(holder.to_string());
-        turn.next.holder = Some(holder.to_string());
+        self.name(&mut turn.next, holder.as_str());
         turn.step(Step::Adopted);
     }
 
@@ -59,19 +67,43 @@ impl View<'_> {
     pub(super) fn hold(&self, turn: &mut Turn) {
         let holder = turn.next.holder.clone().unwrap_or_default();
         turn.next.epoch = self.highest(&turn.next).max(turn.next.epoch);
+        if turn.next.holder_cluster.is_none() {
+            self.name(&mut turn.next, &holder);
+        }
+        if !self.is_known(&turn.next) {
+            turn.person = true;
+            let message = format!(
+                "the cluster that was {holder} is none of this fleet's any more: create its Region again; if it is gone for good, see \"A \
+                 region that is gone for good\" in docs/singletons.md"
+            );
+            return turn.wait(message);
+        }
         if let Some(site) = self.site(&holder).filter(|site| site.size() > 0) {
             turn.next.size = Some(site.size());
         }
         let (wanted, why) = self.wanted(&turn.next);
         if wanted != holder {
             // What cannot be started there is not stopped here, nor what has more pods than the proof can remember.
-            let too_large = self.site(&holder).is_some_and(|site| site.alive().count() > MOST_PODS);
-            if !too_large && self.site(&wanted).is_some_and(|site| site.object.is_some()) {
-                return self.begin(turn, wanted, &why);
-            }
+            let site = self.site(&holder);
+            let outwards = self.facts.order.as_ref().is_some_and(|order| order.direction == Direction::Out);
+            let token = RegionName::try_from(wanted.as_str()).ok().and_then(|wanted| self.foreign_token(&wanted));
+            let lacks = match () {
+                () if site.is_some_and(|site| site.alive().count() > MOST_PODS) => {
+                    Some(format!("it has more than {MOST_PODS} pods: scale it down"))
+                }
+                // Who stopped it meant that: nobody starts it elsewhere.
+                () if outwards && site.is_some_and(|site| !site.is_on()) => {
+                    Some(format!("somebody has stopped it in {holder}: start it there, or abort the drill"))
+                }
+                () if token.is_some() => token,
+                () if self.site(&wanted).is_none_or(|site| site.object.is_none()) => {
+                    Some(format!("{wanted} cannot be seen to have it"))
+                }
+                () => None,
+            };
+            let Some(lacks) = lacks else { return self.begin(turn, wanted, &why) };
             turn.person = true;
-            let lacks = if too_large { "it has too many pods" } else { "that cannot be seen to have it" };
-            turn.wait(format!("{why} in {wanted}, and {lacks}: it stays in {holder}"));
+            turn.wait(format!("{why} in {wanted}, and {lacks}; it stays in {holder}"));
         } else if let Some(order) = &self.facts.order {
             turn.next.followed = Some(followed(order));
         }
@@ -131,7 +163,9 @@ impl View<'_> {
             } else if has_run && region.as_str() == holder && site.target.kind == Kind::CronJob {
                 let claim = site.object.as_ref().and_then(|object| self.claim(object, &site.target));
                 if claim.is_some_and(|claim| claim.undo.iter().any(|entry| entry.spot == run::deadline())) {
-                    self.put(turn, site, run::started(site.target.kind, 0), None, Catch::Up);
+                    // Whoever has suspended it meanwhile meant that.
+                    let stands = site.object.as_ref().and_then(|object| value(object, &run::switch(site.target.kind)));
+                    self.put(turn, site, stands.unwrap_or_else(|| run::started(site.target.kind, 0)), None, Catch::Up);
                 }
             }
         }

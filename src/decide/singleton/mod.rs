@@ -218,6 +218,22 @@ impl View<'_> {
         (home, "no drill wants it elsewhere any more, it belongs".to_owned())
     }
 
+    /// Whether the holder's region is the cluster that it was when it became the holder.
+    fn is_known(&self, next: &SingletonWorkloadStatus) -> bool {
+        let cluster = next.holder.as_ref().and_then(|holder| self.cluster(holder));
+        cluster.is_some() && (next.holder_cluster.is_none() || next.holder_cluster == cluster)
+    }
+
+    fn cluster(&self, region: &str) -> Option<String> {
+        self.facts.clusters.iter().find(|(name, _)| name.as_str() == region).map(|(_, cluster)| cluster.0.clone())
+    }
+
+    /// Makes a region the holder.
+    fn name(&self, next: &mut SingletonWorkloadStatus, holder: &str) {
+        next.holder = Some(holder.to_owned());
+        next.holder_cluster = self.cluster(holder);
+    }
+
     fn site(&self, region: &str) -> Option<&Site> {
         self.seen().find(|(name, _)| name.as_str() == region).map(|(_, site)| site)
     }

@@ -81,7 +81,9 @@ pub(super) fn remember(facts: &Facts, next: &mut SingletonWorkloadStatus, sites:
             let busy = silent(facts, next, region, world).or_else(|| site.busy());
             let unsure = unsure(next, region);
             run.running = if site.is_on() || site.busy().is_some() { Running::Yes } else { Running::No };
-            let is_off = site.object.is_none() || (!site.is_on() && site.stamped() == epoch);
+            // A holder that is not there any more cannot be stopped: it may be made anew, as it was.
+            let is_nothing = site.object.is_none() && next.holder.as_deref() != Some(region.as_str());
+            let is_off = is_nothing || (site.object.is_some() && !site.is_on() && site.stamped() == epoch);
             run.stopped = stopped_before.or(Some(now)).filter(|_| epoch.is_some() && is_off);
             if run.stopped.is_some() && busy.is_none() && unsure.is_none() {
                 run.quiet = before.and_then(|run| run.quiet).or(Some(now));
@@ -101,13 +103,11 @@ fn kept(
     settle: TimeDelta,
     now: Timestamp,
 ) -> Option<SeenPod> {
-    let Some(Ok(site)) = site else {
-        // Its region cannot be seen, or is none of the fleet's any more.
-        return site.map(|_| SeenPod { gone: None, ..pod });
-    };
+    // Where its region cannot be seen, or is none of the fleet's any more, nobody has seen it end.
+    let Some(Ok(site)) = site else { return Some(SeenPod { gone: None, ..pod }) };
     let seen = site.pods.iter().find(|seen| seen.uid == pod.uid);
     let boot = |node: &Object| node.text("/status/nodeInfo/bootID").to_owned();
-    if seen.is_some_and(|seen| !seen.ended) {
+    if seen.is_some_and(|seen| !seen.ended) || site.listed.contains(&pod.uid) {
         if let Ok(Some(node)) = node {
             pod.boot = boot(node);
         }
@@ -175,6 +175,12 @@ pub(super) fn proven(
         Some(Err(blind)) => return Err(format!("{region} {blind}")),
         None => return Err(format!("{region} is no region of this fleet")),
     };
+    if site.object.is_none() && next.holder.as_deref() == Some(region.as_str()) {
+        let label = site.target.label();
+        return Err(format!(
+            "{region}: {label} does not exist there any more, and may be made anew as it ran: create it there, stopped"
+        ));
+    }
     let Some(run) = next.region(region.as_str()) else { return Err(format!("{region} was not looked at yet")) };
     let (Some(stopped), Some(quiet)) = (run.stopped, run.quiet) else {
         let what = if run.message.is_empty() { "the stop is not written yet" } else { &run.message };
@@ -199,6 +205,7 @@ mod tests {
     use super::*;
     use crate::dialect::run::Pod;
     use serde_json::json;
+    use std::collections::BTreeSet;
 
     fn pod() -> SeenPod {
         SeenPod {
@@ -215,7 +222,7 @@ mod tests {
     #[expect(clippy::unnecessary_wraps, reason = "as a look answers")]
     fn site(pods: Vec<Pod>) -> Result<Site, Blind> {
         let target = Target { cluster: ClusterUid("c".into()), kind: Kind::Deployment, namespace: None, name: "d".into() };
-        Ok(Site { target, object: None, jobs: Vec::new(), pods, autoscaler: None })
+        Ok(Site { target, object: None, jobs: Vec::new(), pods, listed: BTreeSet::new(), autoscaler: None })
     }
 
     fn machine(ready: &str, boot: &str) -> Object {
@@ -253,5 +260,19 @@ mod tests {
         }
         assert!(!look(&site(vec![ended]), Ok(Some(&ready))), "its kubelet says so");
         assert!(look(&Err(Blind::TimedOut), Ok(None)), "its region cannot be seen");
+        assert!(
+            kept(pod(), None, &Err(Blind::Unasked), TimeDelta::seconds(15), at(1000)).is_some(),
+            "its region is none any more"
+        );
+    }
+
+    #[test]
+    fn a_pod_that_has_lost_its_labels_or_its_owner_runs_on() {
+        let mut elsewhere = site(Vec::new()).unwrap();
+        elsewhere.listed.insert("u".into());
+        let (there, ready) = (Ok(elsewhere), machine("True", "b1"));
+        let look = |pod, now| kept(pod, Some(&there), &Ok(Some(&ready)), TimeDelta::seconds(15), at(now));
+        let first = look(pod(), 0).unwrap();
+        assert_eq!(look(first, 1000).unwrap().gone, None, "it is still listed, and has not ended");
     }
 }

@@ -46,6 +46,13 @@ impl View<'_> {
             let lease = facts.lease(cluster);
             let counts = *cluster == facts.hub || Some(cluster) == home;
             let written = match self.world.object(&lease) {
+                Ok(Some(seen)) if self.is_foreign(seen) => {
+                    published.waits = Some(format!(
+                        "{} belongs to somebody else: rename this SingletonWorkload, or delete the Lease",
+                        lease.label()
+                    ));
+                    continue;
+                }
                 Ok(seen) => {
                     let body = self.lease_body(&lease, seen, next.epoch, holder);
                     body.map(|body| {
@@ -102,8 +109,12 @@ impl View<'_> {
     }
 
     fn foreign(&self, token: &Target, seen: &Object) -> Option<String> {
-        (seen.annotation(SINGLETON) != Some(self.facts.owner.name.as_str()))
+        self.is_foreign(seen)
             .then(|| format!("{} belongs to somebody else: name another in spec.token, or delete it", token.label()))
+    }
+
+    fn is_foreign(&self, seen: &Object) -> bool {
+        seen.annotation(SINGLETON) != Some(self.facts.owner.name.as_str())
     }
 
     fn lease_body(&self, lease: &Target, seen: Option<&Object>, epoch: Epoch, holder: &str) -> Option<Json> {

@@ -65,7 +65,7 @@ pub(super) fn tell(
 
     let (exclusive, reason, message) = match (runs.as_slice(), unknown.is_empty()) {
         ([_, _, ..], _) => (Status::False, "TwoHolders", format!("{} run it at the same time", runs.join(" and "))),
-        (_, _) if moves => (Status::True, "HandingOver", next.message.clone()),
+        (_, true) if moves => (Status::True, "HandingOver", next.message.clone()),
         (_, false) => (Status::Unknown, "RegionUnseen", format!("{} cannot be seen", unknown.join(", "))),
         ([one], true) => (Status::True, "OneHolder", format!("{one} runs it")),
         ([], true) => (Status::False, "NoHolder", "no region runs it".to_owned()),
@@ -80,6 +80,9 @@ pub(super) fn tell(
         (None, Some(message)) if next.stage == Stage::Observed => (Status::False, "NotAdopted", message),
         (None, Some(message)) if !moves => (Status::False, "Enforcing", message),
         (None, _) if moves => (Status::True, "HandingOver", next.message.clone()),
+        (None, _) if next.stage == Stage::Held && !runs.contains(&holder) && !unknown.contains(&holder) => {
+            (Status::False, "NotRunning", format!("{holder} holds it and does not run it: start it there"))
+        }
         (None, _) if enforced => (Status::True, "Held", next.message.clone()),
         (None, _) => (Status::True, "Reported", next.message.clone()),
     };

@@ -2,7 +2,7 @@
 //! loop's status names this drill, this way and the holder.
 
 use super::{Stride, View};
-use crate::api::{Direction, HoldReason, SingletonWorkloadStatus, StepStatus};
+use crate::api::{Direction, HoldReason, SingletonWorkloadStatus, Stage, StepStatus};
 use crate::claim::Conflict;
 use crate::decide::contract::Led;
 use crate::decide::singleton::has_followed;
@@ -22,7 +22,10 @@ pub(super) fn stride(led: &[Led], before: &StepStatus, view: &View<'_>) -> Strid
             }
             Ok(object) => object.filter(|object| object.uid() == one.uid),
         };
-        let Some(object) = object else {
+        let status = |object: &crate::terms::Object| -> SingletonWorkloadStatus {
+            object.at("/status").cloned().and_then(|status: Json| serde_json::from_value(status).ok()).unwrap_or_default()
+        };
+        let Some(status) = object.map(status).filter(|status| status.stage != Stage::Observed) else {
             // Nobody leads it any more: what runs runs on, where it is.
             stride.conflicts.push(Conflict {
                 target: one.target.clone(),
@@ -33,8 +36,6 @@ pub(super) fn stride(led: &[Led], before: &StepStatus, view: &View<'_>) -> Strid
             });
             continue;
         };
-        let status: SingletonWorkloadStatus =
-            object.at("/status").cloned().and_then(|status: Json| serde_json::from_value(status).ok()).unwrap_or_default();
         if has_followed(&status, &view.contract.drill.uid, view.direction, wanted.as_str()) {
             continue;
         }

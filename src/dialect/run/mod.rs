@@ -4,4 +4,4 @@ mod schedule;
 mod workload;
 
 pub use schedule::{Schedule, ScheduleError};
-pub use workload::{CATCH_UP, DEADLINE, EPOCH, Job, Pod, Site, deadline, epoch, lists, node_lists, started, stopped, switch};
+pub use workload::{DEADLINE, EPOCH, Job, Pod, Site, deadline, epoch, lists, started, stopped, switch};

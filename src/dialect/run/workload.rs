@@ -1,5 +1,5 @@
 use super::Schedule;
-use crate::terms::{ClusterUid, Epoch, Json, Kind, Object, Spot, Target, Version};
+use crate::terms::{Epoch, Json, Kind, Object, Spot, Target, Version};
 use crate::world::{Blind, List, World};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::{Selector, SelectorExt};
@@ -11,8 +11,6 @@ pub const EPOCH: &str = "firedrill.dev/epoch";
 /// The `startingDeadlineSeconds` that keeps a `CronJob` from starting the slot that it missed while it was suspended: the least
 /// that Kubernetes' documentation calls safe, and shorter than any `settle`, so that no slot of before the stop is within it.
 pub const DEADLINE: u32 = 10;
-/// How long after a slot a `CronJob` controller may still start it under [`DEADLINE`].
-pub const CATCH_UP: chrono::TimeDelta = chrono::TimeDelta::seconds(DEADLINE as i64);
 
 /// A singleton's workload in one region, as it was seen.
 #[derive(Clone, Debug)]
@@ -25,6 +23,8 @@ pub struct Site {
     pub jobs: Vec<Job>,
     /// Its pods, whatever has become of them.
     pub pods: Vec<Pod>,
+    /// Uids of all pods of its namespace that have not ended: one that was its own may have lost its labels or its owner.
+    pub listed: BTreeSet<String>,
     /// The autoscaler that scales it.
     pub autoscaler: Option<String>,
 }
@@ -93,12 +93,6 @@ pub fn lists(target: &Target) -> Vec<List> {
     vec![list(beside), list(Kind::Pod)]
 }
 
-/// The nodes of a cluster: what says whether a pod that is gone can still run.
-#[must_use]
-pub fn node_lists(cluster: &ClusterUid) -> List {
-    List { cluster: cluster.clone(), kind: Kind::Node, namespace: None }
-}
-
 impl Site {
     /// The workload behind `target` and all that it runs.
     ///
@@ -107,8 +101,9 @@ impl Site {
     pub fn see(world: &World, target: &Target) -> Result<Self, Blind> {
         let object = world.object(target)?.cloned();
         let list = |kind| world.list(&List { cluster: target.cluster.clone(), kind, namespace: target.namespace.clone() });
-        let mut site = Self { target: target.clone(), object, jobs: Vec::new(), pods: Vec::new(), autoscaler: None };
         let pods = list(Kind::Pod)?;
+        let listed = pods.iter().filter(|pod| !has_ended(pod)).map(|pod| pod.uid().to_owned()).collect();
+        let mut site = Self { target: target.clone(), object, jobs: Vec::new(), pods: Vec::new(), listed, autoscaler: None };
         if target.kind == Kind::CronJob {
             site.cronjob(list(Kind::Job)?, pods);
             return Ok(site);
@@ -225,6 +220,11 @@ impl Site {
     }
 }
 
+/// Whether its containers have ended, says its phase.
+fn has_ended(pod: &Object) -> bool {
+    matches!(pod.text("/status/phase"), "Succeeded" | "Failed")
+}
+
 impl Pod {
     fn of(pod: &Object) -> Self {
         Self {
@@ -232,7 +232,7 @@ impl Pod {
             uid: pod.uid().to_owned(),
             node: pod.text("/spec/nodeName").to_owned(),
             grace: pod.number("/spec/terminationGracePeriodSeconds").and_then(|s| u32::try_from(s).ok()).unwrap_or(30),
-            ended: matches!(pod.text("/status/phase"), "Succeeded" | "Failed"),
+            ended: has_ended(pod),
         }
     }
 }
@@ -255,6 +255,7 @@ fn is_finished(job: &Object) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::terms::ClusterUid;
     use crate::world::Seen;
     use serde_json::json;
 

@@ -1,0 +1,177 @@
+//! What must never be so, held against every change of every object at the moment it is made, and never against firedrill's own status.
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use firedrill::cli::embedded::{Embedded, NAMESPACE};
+use firedrill::sim::Server;
+use firedrill::sim::store::Key;
+
+const CLAIM: &str = "firedrill.dev/claim";
+const EPOCH: &str = "firedrill.dev/epoch";
+
+/// What was seen that must not be.
+#[derive(Clone, Default)]
+pub struct Eyes(Arc<Mutex<Vec<String>>>);
+
+/// A route as it was before the drill: the weight of each backend.
+type Weights = Vec<u64>;
+
+impl Eyes {
+    /// Looks at every server of a fleet from now on. `hands`: somebody else changes routes, so shares are not held against the baseline;
+    /// `patience`: how long what was sent before may be under way.
+    pub fn on(fleet: &Embedded, hands: bool, patience: TimeDelta, gate: &Arc<Mutex<Option<DateTime<Utc>>>>) -> Self {
+        let eyes = Self::default();
+        let hub = fleet.server("hub").unwrap();
+        let routes: BTreeMap<String, Weights> =
+            hub.list("HTTPRoute", "").iter().map(|route| (name(route).to_owned(), weights(route))).collect();
+        let ready = ready_everywhere(fleet);
+        for (place, server) in &fleet.servers {
+            let (said, place, routes, ready) = (Arc::clone(&eyes.0), place.clone(), routes.clone(), ready.clone());
+            let regions: Vec<(String, Server)> = fleet
+                .servers
+                .iter()
+                .filter(|(name, _)| *name != "hub")
+                .map(|(name, server)| (name.clone(), server.clone()))
+                .collect();
+            let (gate, clock) = (Arc::clone(gate), fleet.clock.clone());
+            let mut copies = 0_usize;
+            server.eye(move |who, key, before, after| {
+                if key.plural == "configmaps" && key.namespace == NAMESPACE {
+                    let is_copy = |object: &Value| object["metadata"]["labels"]["firedrill.dev/claimed"].is_string();
+                    copies = copies + usize::from(before.is_none() && after.is_some_and(is_copy))
+                        - usize::from(after.is_none() && copies > 0);
+                }
+                let say = |what: String| said.lock().unwrap().push(format!("{place} {}/{}: {what}", key.plural, key.name));
+                epochs(before, after).into_iter().for_each(&say);
+                let (false, Some(before), Some(after)) = (who.is_empty(), before, after) else { return };
+                if is_foreign(key) {
+                    claims(before, after).into_iter().for_each(&say);
+                    // Singletons have their claims by their own status.
+                    let by_drill = after["metadata"]["annotations"][CLAIM].as_str().is_some_and(|claim| !claim.contains("shop/"));
+                    if place != "hub" && by_drill && copies == 0 {
+                        say("claimed where no copy of the contract is".to_owned());
+                    }
+                }
+                if key.plural == "httproutes" && !hands {
+                    let baseline = routes.get(&key.name).cloned().unwrap_or_default();
+                    let unknown = gate.lock().unwrap().filter(|since| clock.now() - *since > patience);
+                    if let (Some(since), true) = (unknown, outward(&weights(before), &weights(after))) {
+                        say(format!("users are led away although the gate has not been green since {since}"));
+                    }
+                    shares(&baseline, &weights(before), &weights(after)).into_iter().for_each(&say);
+                    carried(&baseline, &weights(before), &weights(after), &ready, &regions).into_iter().for_each(&say);
+                }
+            });
+        }
+        eyes
+    }
+
+    /// What was seen so far.
+    pub fn seen(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+/// Whether an object is somebody else's, and written by drills or singletons.
+fn is_foreign(key: &Key) -> bool {
+    ["httproutes", "horizontalpodautoscalers", "deployments", "statefulsets", "cronjobs", "nodes"].contains(&key.plural.as_str())
+}
+
+fn name(object: &Value) -> &str {
+    object["metadata"]["name"].as_str().unwrap()
+}
+
+fn weights(route: &Value) -> Weights {
+    let references = route["spec"]["rules"][0]["backendRefs"].as_array().cloned().unwrap_or_default();
+    references.iter().map(|reference| reference["weight"].as_u64().unwrap_or(1)).collect()
+}
+
+/// Ready replicas of every workload of a region.
+fn ready(server: &Server) -> BTreeMap<String, u64> {
+    let of = |object: &Value| (name(object).to_owned(), object["status"]["readyReplicas"].as_u64().unwrap_or(0));
+    server.list("Deployment", "shop").iter().filter(|object| name(object) != "deployment").map(of).collect()
+}
+
+fn ready_everywhere(fleet: &Embedded) -> Vec<BTreeMap<String, u64>> {
+    fleet.servers.iter().filter(|(name, _)| *name != "hub").map(|(_, server)| ready(server)).collect()
+}
+
+/// No value of somebody else's object changes without a claim beside it, and no claim of an older term follows a newer one.
+fn claims(before: &Value, after: &Value) -> Option<String> {
+    let claim =
+        |object: &Value| -> Option<Value> { serde_json::from_str(object["metadata"]["annotations"][CLAIM].as_str()?).ok() };
+    let (was, is) = (claim(before), claim(after));
+    if before["spec"] != after["spec"] && is.is_none() {
+        return Some(format!("written without a claim: {} to {}", before["spec"], after["spec"]));
+    }
+    let term = |claim: &Value| claim["term"].as_u64().unwrap_or(0);
+    let (was, is) = (was?, is?);
+    (was["by"] == is["by"] && term(&is) < term(&was)).then(|| format!("term {} wrote after term {}", term(&is), term(&was)))
+}
+
+/// An epoch never falls, and never vanishes.
+fn epochs(before: Option<&Value>, after: Option<&Value>) -> Option<String> {
+    let epoch = |object: &Value| -> Option<u64> { object["metadata"]["annotations"][EPOCH].as_str()?.parse().ok() };
+    let was = epoch(before?)?;
+    let is = after.and_then(epoch);
+    (is.is_none_or(|is| is < was)).then(|| format!("its epoch fell from {was} to {is:?}"))
+}
+
+/// Whether the first backend's share falls.
+fn outward(before: &Weights, after: &Weights) -> bool {
+    let all = |weights: &Weights| weights.iter().sum::<u64>().max(1);
+    after.first().copied().unwrap_or(0) * all(before) < before.first().copied().unwrap_or(0) * all(after)
+}
+
+/// Between baseline and target, within one unit: the leaving region (the first) never gains, a survivor never loses.
+fn shares(baseline: &Weights, before: &Weights, after: &Weights) -> Option<String> {
+    let all = |weights: &Weights| weights.iter().sum::<u64>();
+    if baseline.len() != after.len() || all(after) == 0 {
+        return Some(format!("{before:?} became {after:?}"));
+    }
+    let factor = all(after) / all(baseline);
+    if all(after) != all(baseline) * factor {
+        return Some(format!("parts were lost or made: {before:?} became {after:?}, at first {baseline:?}"));
+    }
+    let within = after
+        .iter()
+        .zip(baseline)
+        .enumerate()
+        .all(|(index, (is, was))| if index == 0 { *is <= was * factor } else { is + factor >= was * factor });
+    (!within).then(|| format!("{before:?} became {after:?}, at first {baseline:?}"))
+}
+
+/// A survivor's share rises only when its Ready pods carry it: in proportion to what its own carried before, or to what all did.
+fn carried(
+    baseline: &Weights,
+    before: &Weights,
+    after: &Weights,
+    at_first: &[BTreeMap<String, u64>],
+    regions: &[(String, Server)],
+) -> Option<String> {
+    #[expect(clippy::cast_precision_loss, reason = "weights and pods are few")]
+    let share = |weights: &Weights, index: usize| weights[index] as f64 / weights.iter().sum::<u64>().max(1) as f64;
+    if before.len() != after.len() || baseline.len() != after.len() {
+        return None;
+    }
+    regions.iter().enumerate().find_map(|(index, (region, server))| {
+        let to = share(after, index);
+        if index == 0 || to <= share(before, index) {
+            return None;
+        }
+        let now = ready(server);
+        at_first[index].iter().find_map(|(workload, pods)| {
+            let all: u64 = at_first.iter().filter_map(|region| region.get(workload)).sum();
+            #[expect(clippy::cast_precision_loss, reason = "weights and pods are few")]
+            let wanted = (*pods as f64 * to / share(baseline, index)).min(all as f64 * to);
+            #[expect(clippy::cast_precision_loss, reason = "weights and pods are few")]
+            let is = now.get(workload).copied().unwrap_or(0) as f64;
+            (is + 1.0 < wanted).then(|| {
+                format!("{region} is raised to {:.1} % of users, and {workload} has {is} of {wanted:.1} Ready pods", to * 100.0)
+            })
+        })
+    })
+}
