@@ -85,7 +85,7 @@ pub struct Shares {
     pub region: String,
     /// By its weights before the drill, in percent.
     pub before_percent: f64,
-    /// By its weights without the evacuated region, in percent.
+    /// By its weights as planned without the evacuated region, in percent; the timeline tells how far that went.
     pub without_percent: f64,
 }
 

@@ -30,7 +30,7 @@ pub fn text(report: &Report, width: usize) -> String {
     line(&fact("restored", &report.restored));
     if !report.shares.is_empty() {
         line("");
-        line("Shares of users, before and without the region");
+        line("Shares of users by weight: as they were, and as planned without the region");
         for share in &report.shares {
             line(&format!(
                 "  {:<32} {:<14} {:>5.1} %  {:>5.1} %",

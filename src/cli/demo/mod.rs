@@ -120,7 +120,7 @@ impl Demo {
         fleet.start(&Pace { pods: layout.has_singletons(), ..Pace::default() });
         if human {
             anstream::println!(
-                "An embedded fleet of {} regions serves a shop; {region} is evacuated and comes back.",
+                "An embedded fleet of {} regions serves a shop. {region} is evacuated and returns.",
                 layout.regions.len()
             );
             anstream::println!("Time is the fleet's own: it passes as fast as this machine and --speed say.\n");

@@ -72,7 +72,7 @@ impl Screen {
         );
         let mut lines = vec![format!("{}  {head}", paint(colour(status.phase).bold(), format!("{phase:<10}")))];
         for (name, percent) in &shares(fleet) {
-            let leaves = if name == region { "  evacuated by this drill" } else { "" };
+            let leaves = if name == region { "  evacuated" } else { "" };
             let style = Style::new().fg_color(Some(if name == region { AnsiColor::Yellow } else { AnsiColor::Green }.into()));
             lines.push(format!("  {name:<14} {} {percent:>3.0} % of users{leaves}", paint(style, bar(*percent))));
         }
