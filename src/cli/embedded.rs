@@ -289,17 +289,32 @@ impl Embedded {
     /// # Errors
     /// A cluster that cannot be identified.
     pub async fn by_hand(&self, with_hub: bool, traffic_is_back: bool) -> Result<Restore, String> {
+        self.by_hand_in(NAMESPACE, &REGIONS, with_hub, traffic_is_back).await
+    }
+
+    /// The same by somebody who names this namespace and these regions.
+    ///
+    /// # Errors
+    /// A cluster that cannot be identified.
+    pub async fn by_hand_in(
+        &self,
+        namespace: &str,
+        regions: &[&str],
+        with_hub: bool,
+        traffic_is_back: bool,
+    ) -> Result<Restore, String> {
         let link = |(index, (name, server)): (usize, (&String, &Server))| {
             let random = fastrand::Rng::with_seed(self.seed.wrapping_mul(41).wrapping_add(index as u64));
             (name.clone(), Link::new(server.clone(), "by-hand", Fates::calm(), random))
         };
         let links: BTreeMap<String, Link> = self.servers.iter().enumerate().map(link).collect();
         let api = |link: &Link| Api::new(link.client(), self.clock.clone(), Counters::default());
-        let regions = links.iter().filter(|(name, _)| *name != "hub").map(|(name, link)| (name.clone(), api(link))).collect();
+        let named = links.iter().filter(|(name, _)| regions.contains(&name.as_str()));
+        let regions = named.map(|(name, link)| (name.clone(), api(link))).collect();
         let hub = links.get("hub").filter(|_| with_hub).map(api);
         let embedding = Embedding { links, prometheus: Arc::clone(&self.prometheus) };
         let seam = Seam::new(self.clock.clone(), Arc::new(embedding), self.seed);
-        Restore::new(hub, regions, seam, NAMESPACE, traffic_is_back).await
+        Restore::new(hub, regions, seam, namespace, traffic_is_back).await
     }
 }
 

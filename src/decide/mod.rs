@@ -29,7 +29,7 @@ pub use drill::{decide, needs, refuse, unusable};
 pub use gate::{Colour, colour};
 pub use phase::{Event, IllegalTransition, transition};
 pub use record::record;
-pub use singleton::{Facts, Order, Trial, has_followed, is_home, lead, needs_singleton, tried};
+pub use singleton::{Facts, Order, Trial, has_followed, lead, needs_singleton, tried};
 pub use stored::Stored;
 pub use sweep::{Open, Swept, is_needed, led_debts, settled, sweep};
 pub use verdict::{conditions, go_duration};

@@ -1,8 +1,8 @@
 use super::contract::{Contract, Led};
+use super::singleton::is_home;
 use super::step::carries;
-use super::verdict::conditions;
 use super::words::{describe, place, union};
-use crate::api::DrillStatus;
+use crate::api::{DrillStatus, SingletonWorkloadStatus};
 use crate::claim::{self, Claim, Conflict, LABEL, Outcome, Read, Refusal};
 use crate::terms::{ClusterUid, Kind, Object, Target, Term, Timestamp};
 use crate::world::World;
@@ -100,24 +100,47 @@ pub fn led_debts(contract: &Contract) -> BTreeMap<String, &Led> {
     contract.led().map(|led| (place(contract, &led.target), led)).collect()
 }
 
-/// What is left to be said of a drill that ended with debts: with `conflicts` that were found when they were paid, and without
-/// those that `is_paid`. Nothing if nothing changes.
+/// What is left to be said of a drill that ended with debts: with `conflicts` that were found when they were paid, and without the
+/// debts that are. Without its `contract` nobody knows where to look, and nothing is paid. `open` are the clusters beside the hub, as
+/// for [`sweep`]; `led` the singletons there are, by uid, `None` for one whose status cannot be read. Nothing if nothing changes.
 #[must_use]
 pub fn settled(
+    contract: Option<&Contract>,
     progress: &DrillStatus,
     conflicts: &[Conflict],
-    is_paid: impl Fn(&str) -> bool,
-    generation: i64,
-    now: Timestamp,
+    swept: &Swept,
+    open: &BTreeMap<ClusterUid, Option<Open>>,
+    led: &BTreeMap<String, Option<SingletonWorkloadStatus>>,
 ) -> Option<DrillStatus> {
     let mut next = progress.clone();
     next.conflicts = union(&next.conflicts, conflicts.iter().map(describe));
-    next.debts.retain(|debt| !is_paid(debt));
+    if let Some(contract) = contract {
+        let singletons = led_debts(contract);
+        let are_back = are_back(contract, swept, open);
+        // One that is there no more is led by nobody.
+        let is_home = |one: &Led| {
+            let status = led.get(&one.uid);
+            status.is_none_or(|status| status.as_ref().is_some_and(|status| is_home(status, one.from.as_str())))
+        };
+        next.debts.retain(|debt| !singletons.get(debt).map_or(are_back, |one| is_home(one)));
+    }
     if next.debts.is_empty() && !progress.debts.is_empty() {
         next.open.clear();
     }
-    conditions(&mut next, generation, now);
     (next != *progress).then_some(next)
+}
+
+/// Whether every cluster of a contract was seen, and nothing of its drill in any.
+fn are_back(contract: &Contract, swept: &Swept, open: &BTreeMap<ClusterUid, Option<Open>>) -> bool {
+    let uid = &contract.drill.uid;
+    let has_copy = |open: &Open| open.contracts.iter().any(|open| open.drill.uid == *uid) || open.unread.contains(uid);
+    let is_gone = |cluster: &ClusterUid| {
+        // The hub has the original, for the record.
+        swept.looked.contains(cluster)
+            && (*cluster == contract.hub
+                || open.get(cluster).is_some_and(|open| open.as_ref().is_some_and(|open| !has_copy(open))))
+    };
+    !swept.claimed.values().any(|owner| owner == uid) && contract.regions.values().chain([&contract.hub]).all(is_gone)
 }
 
 /// Whether a contract's copy is still needed: its drill acts, something that was `seen` in its cluster or on the hub may be its
@@ -179,7 +202,10 @@ fn speaks(contract: &Contract, claim: &Claim, target: &Target) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::Stage;
     use crate::claim::ANNOTATION;
+    use crate::decide::Work;
+    use crate::terms::RegionName;
     use serde_json::json;
 
     #[test]
@@ -220,5 +246,56 @@ mod tests {
         assert!(!is_needed(&copy, &over, [].iter(), now - TimeDelta::minutes(5)), "its drill has been over for minutes");
         let newer = object(&claim.to_string().replace("\"format\":1", "\"format\":2"));
         assert_eq!(sweep(&newer, &target, &nobody, &[Some(&seen)], Term(1)), Err(Refusal::Format(2)));
+    }
+
+    #[test]
+    fn a_debt_is_paid_only_when_every_cluster_of_its_contract_was_seen_without_a_trace_and_its_singleton_is_home() {
+        let text = include_str!("contract.golden.json").trim();
+        let mut contract: Contract = serde_json::from_str(text).unwrap();
+        let target = Target {
+            cluster: contract.hub.clone(),
+            kind: Kind::SingletonWorkload,
+            namespace: Some("shop".into()),
+            name: "nightly".into(),
+        };
+        let regions: Vec<_> = contract.regions.keys().cloned().collect();
+        let led = Led { target: target.clone(), uid: "s".into(), from: regions[0].clone(), to: regions[1].clone() };
+        contract.steps[0].work = Work::Singletons(vec![led]);
+        let singleton = place(&contract, &target);
+        let progress = DrillStatus { debts: vec!["eu-west: Node n".into(), singleton.clone()], ..DrillStatus::default() };
+        let everywhere: BTreeSet<ClusterUid> = contract.regions.values().chain([&contract.hub]).cloned().collect();
+        let swept = Swept { looked: everywhere.clone(), ..Swept::default() };
+        let open: BTreeMap<_, _> = everywhere.iter().map(|cluster| (cluster.clone(), Some(Open::default()))).collect();
+        let status = |holder: &RegionName| SingletonWorkloadStatus {
+            stage: Stage::Held,
+            holder: Some(holder.to_string()),
+            ..SingletonWorkloadStatus::default()
+        };
+        let (away, home) = (Some(status(&regions[1])), Some(status(&regions[0])));
+        let left = |contract: Option<&Contract>, swept: &Swept, open: &BTreeMap<_, _>, led: Option<SingletonWorkloadStatus>| {
+            let led = [("s".to_owned(), led)].into();
+            settled(contract, &progress, &[], swept, open, &led).map_or(progress.debts.clone(), |next| next.debts)
+        };
+        assert_eq!(left(Some(&contract), &swept, &open, away.clone()), [singleton], "it goes home last");
+        assert!(left(Some(&contract), &swept, &open, home.clone()).is_empty());
+        let node = ["eu-west: Node n"];
+        assert_eq!(left(None, &swept, &open, home.clone()), progress.debts, "its contract cannot be read");
+        let mut unseen = swept.clone();
+        unseen.looked.pop_first();
+        assert_eq!(
+            left(Some(&contract), &unseen, &open, home.clone()),
+            node,
+            "a cluster was not seen, or is none of the fleet's"
+        );
+        let claimed = Swept { claimed: [(target, contract.drill.uid.clone())].into(), ..swept.clone() };
+        assert_eq!(left(Some(&contract), &claimed, &open, home.clone()), node, "a claim is left");
+        let region = contract.regions.values().find(|cluster| **cluster != contract.hub).unwrap();
+        let mut unread = open.clone();
+        unread.insert(region.clone(), None);
+        assert_eq!(left(Some(&contract), &swept, &unread, home.clone()), node, "copies could not be listed");
+        let copy = Open { contracts: vec![contract.clone()], ..Open::default() };
+        unread.insert(region.clone(), Some(copy));
+        assert_eq!(left(Some(&contract), &swept, &unread, home), node, "a copy is left");
+        assert_eq!(left(Some(&contract), &swept, &open, None).len(), 1, "its status cannot be read");
     }
 }

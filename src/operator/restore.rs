@@ -151,6 +151,7 @@ impl Restore {
     pub async fn plan(&self) -> Plan {
         let mut plan = Plan { term: self.term(), ..Plan::default() };
         let mut unread = BTreeSet::new();
+        let mut known: BTreeSet<String> = BTreeSet::new();
         let mut open: BTreeMap<ClusterUid, Option<Open>> = BTreeMap::new();
         let mut copies = Vec::new();
         for (uid, (name, api)) in &self.clusters {
@@ -158,21 +159,25 @@ impl Restore {
             match api.list(&path, &format!("&labelSelector={LABEL}"), CALL).await {
                 Ok(found) => {
                     let found: Vec<Object> = found.into_iter().map(Object::new).collect();
+                    let contracts = read(&found);
+                    known.extend(contracts.contracts.iter().map(|contract| contract.drill.uid.clone()));
+                    // The hub keeps the originals for the record, also of drills that are over: only copies let a claim speak.
                     if Some(uid) != self.hub.as_ref() {
-                        copies.extend(found.iter().map(|copy| (uid.clone(), copy.clone())));
+                        copies.extend(found.into_iter().map(|copy| (uid.clone(), copy)));
+                        open.insert(uid.clone(), Some(contracts));
                     }
-                    open.insert(uid.clone(), Some(read(&found)));
                 }
                 Err(error) => {
                     plan.unseen.push(format!("{name}: {error}"));
                     unread.insert(uid);
-                    open.insert(uid.clone(), None);
+                    if Some(uid) != self.hub.as_ref() {
+                        open.insert(uid.clone(), None);
+                    }
                 }
             }
         }
         let contracts: Vec<&Contract> = open.values().flatten().flat_map(|open| &open.contracts).collect();
         let namespaces: BTreeSet<String> = contracts.iter().flat_map(|contract| contract.namespaces.iter().cloned()).collect();
-        let own: BTreeSet<&str> = contracts.iter().map(|contract| contract.drill.uid.as_str()).collect();
         let is_region = |uid: &ClusterUid| contracts.iter().any(|contract| contract.regions.values().any(|region| region == uid));
         let suspected = join_all(self.clusters.iter().map(async |(uid, (_, api))| {
             let only_routes = Some(uid) == self.hub.as_ref() && !is_region(uid);
@@ -190,7 +195,7 @@ impl Restore {
         }
         let all = || suspected.iter().flat_map(|(_, (found, _))| found);
         // Without its contract a claim says nothing of whose it is but for its name.
-        let strangers = all().filter_map(|(target, object)| owner(target, object)).filter(|by| !own.contains(by.uid.as_str()));
+        let strangers = all().filter_map(|(target, object)| owner(target, object)).filter(|by| !known.contains(&by.uid));
         for contract in &contracts {
             let unnamed = contract.regions.iter().filter(|(_, cluster)| !self.clusters.contains_key(*cluster));
             let said = unnamed
@@ -251,9 +256,8 @@ impl Restore {
         Target { cluster: cluster.clone(), kind: Kind::ConfigMap, namespace, name: copy.name().to_owned() }
     }
 
-    /// Does what can be done now, while the lead is still held by which it was planned; how many writes were taken, and why others were
-    /// not. Copies of contracts go last, and only
-    /// without a hub: with one, the drill itself ends and takes them away.
+    /// Does what can be done now, while the lead is still held by which it was planned; how many writes were taken, and why others
+    /// were not. Copies of contracts go last, and only without a hub: with one, the drill itself ends and takes them away.
     pub async fn perform(&self, plan: &Plan) -> (usize, Vec<String>) {
         let mut done = 0;
         let mut failed = Vec::new();

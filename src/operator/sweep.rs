@@ -2,10 +2,10 @@
 //! time; this is for what a crash, a late request, a rollback or a removed finalizer left behind.
 
 use super::{Error, Operator};
-use crate::api::{Drill, Phase};
+use crate::api::{Drill, Phase, SingletonWorkloadStatus};
 use crate::claim::{ANNOTATION, Conflict, LABEL, Outcome, Refusal};
 use crate::cluster::{Api, CallError, Category};
-use crate::decide::{self, Contract, Led, Open, Swept, is_needed, led_debts, record, settled};
+use crate::decide::{self, Contract, Open, Swept, conditions, is_needed, record, settled};
 use crate::dialect::size;
 use crate::observe::observe;
 use crate::terms::{ClusterUid, Kind, Object, RegionName, Target, Term, Timestamp, Version, digest};
@@ -66,8 +66,8 @@ pub(super) async fn activate(operator: &Operator, term: Term) -> Result<Option<T
         (cluster, copies.map(|copies| copies.into_iter().map(Object::new).collect::<Vec<_>>()))
     }))
     .await;
-    let open: BTreeMap<&ClusterUid, Option<Open>> =
-        copies.iter().map(|(cluster, copies)| (*cluster, copies.as_deref().map(read))).collect();
+    let open: BTreeMap<ClusterUid, Option<Open>> =
+        copies.iter().map(|(cluster, copies)| ((*cluster).clone(), copies.as_deref().map(read))).collect();
     let swept = Swept {
         claimed: suspects
             .iter()
@@ -90,7 +90,7 @@ pub(super) async fn activate(operator: &Operator, term: Term) -> Result<Option<T
         // In a region a claim speaks while the copy is there, which the drill deletes after the last undo; on the hub, where the
         // original stays for the record, while any region has one.
         let speaking: Vec<Option<&Open>> =
-            open.iter().filter(|(other, _)| *cluster == hub || **other == cluster).map(|(_, open)| open.as_ref()).collect();
+            open.iter().filter(|(other, _)| *cluster == hub || *other == cluster).map(|(_, open)| open.as_ref()).collect();
         for (target, object) in found {
             let outcome = decide::sweep(object, target, &swept, &speaking, term);
             if let (Ok(outcome), Some(owner)) = (&outcome, object.label(LABEL)) {
@@ -99,10 +99,12 @@ pub(super) async fn activate(operator: &Operator, term: Term) -> Result<Option<T
             back.push((target, outcome));
         }
     }
+    let status = |singleton: &Object| serde_json::from_value(singleton.at("/status").cloned().unwrap_or_default()).ok();
+    let led = singletons.iter().map(|singleton| (singleton.uid().to_owned(), status(singleton))).collect();
     // First said, then done: a value that is somebody else's is seen only once, since the write forgets it.
     for drill in &over {
         let found = conflicts.get(drill.uid()).map_or(&[][..], Vec::as_slice);
-        settle(operator, drill, found, &swept, &open, &singletons).await?;
+        settle(operator, drill, found, &swept, &open, &led).await?;
     }
     for (target, outcome) in back {
         take_back(operator, target, outcome).await;
@@ -231,38 +233,21 @@ async fn settle(
     seen: &Object,
     conflicts: &[Conflict],
     swept: &Swept,
-    open: &BTreeMap<&ClusterUid, Option<Open>>,
-    singletons: &[Object],
+    open: &BTreeMap<ClusterUid, Option<Open>>,
+    led: &BTreeMap<String, Option<SingletonWorkloadStatus>>,
 ) -> Result<(), Error> {
     let Ok(drill) = serde_json::from_value::<Drill>(seen.json().clone()) else { return Ok(()) };
     let Some(status) = drill.status else { return Ok(()) };
     if status.format > 1 || (status.debts.is_empty() && conflicts.is_empty()) {
         return Ok(());
     }
-    // Without its contract nobody knows where to look: nothing is paid then.
     let contract = match &status.contract {
         Some(reference) => operator.contract(reference).await.ok(),
         None => None,
     };
-    let led = contract.as_deref().map(led_debts).unwrap_or_default();
-    let is_gone = |cluster: &ClusterUid| {
-        let has_copy =
-            |open: &Open| open.contracts.iter().any(|open| open.drill.uid == seen.uid()) || open.unread.contains(seen.uid());
-        swept.looked.contains(cluster) && open.get(cluster).is_none_or(|open| open.as_ref().is_some_and(|open| !has_copy(open)))
-    };
-    let is_claimed = swept.claimed.values().any(|owner| owner == seen.uid());
-    let claims_are_back =
-        !is_claimed && contract.as_ref().is_some_and(|contract| contract.regions.values().chain([&contract.hub]).all(is_gone));
-    let is_home = |led: &Led| {
-        let there = singletons.iter().find(|singleton| singleton.uid() == led.uid);
-        there.is_none_or(|singleton| {
-            let status = singleton.at("/status").cloned().unwrap_or_default();
-            serde_json::from_value(status).is_ok_and(|status| decide::is_home(&status, led.from.as_str()))
-        })
-    };
-    let is_paid = |debt: &str| led.get(debt).map_or(claims_are_back, |led| is_home(led));
     let now = operator.seam.clock.now();
-    let Some(mut next) = settled(&status, conflicts, is_paid, drill.metadata.generation.unwrap_or(0), now) else { return Ok(()) };
+    let Some(mut next) = settled(contract.as_deref(), &status, conflicts, swept, open, led) else { return Ok(()) };
+    conditions(&mut next, drill.metadata.generation.unwrap_or(0), now);
     record(&status, &mut next, now);
     let after = operator.commit(Kind::Drill, seen, &next).await?;
     for conflict in next.conflicts.iter().filter(|conflict| !status.conflicts.contains(conflict)).take(8) {

@@ -122,7 +122,7 @@ impl Report {
     #[must_use]
     pub fn of(drill: &Drill, contract: Option<&Contract>) -> Self {
         let status = drill.status.clone().unwrap_or_default();
-        let going_on = || vec![status.message.clone()].into_iter().filter(|text| !text.is_empty()).collect();
+        let going_on = || Some(status.message.clone()).filter(|text| !text.is_empty()).into_iter().collect();
         let restored = status.conditions.iter().find(|condition| condition.kind == "Restored");
         Self {
             drill: drill.metadata.name.clone().unwrap_or_default(),

@@ -38,6 +38,17 @@ fn a_drill_under_traffic_loses_no_request_and_restores_every_object_and_its_owne
         assert_eq!(totals.failed, 0, "{:?}", totals.failures);
         eprintln!("{} requests, none failed, slowest {:?}", totals.requests, totals.slowest);
         stage.assert_restored(&before).await;
+        for (output, said) in [
+            ("text", "users are healthy without the region"),
+            ("html", "<h2>Share of the region's users that was to be elsewhere</h2>"),
+            ("json", "\"verdict\": \"Passed\""),
+        ] {
+            let report = stage.report("the-drill", output);
+            assert!(report.contains(said) && report.contains("HTTPRoute shop/cart"), "{output}: {report}");
+            if output == "text" {
+                eprintln!("{report}");
+            }
+        }
         // The owners' next ordinary run, with another weight and without force.
         for first in [30, 34] {
             let weights = [("eu-west", first), ("us-east", 33), ("ap-south", 33)];

@@ -192,6 +192,17 @@ impl Stage {
         Operator { child }
     }
 
+    /// What `firedrill report` says of a drill.
+    pub fn report(&self, drill: &str, output: &str) -> String {
+        let made = Command::new(env!("CARGO_BIN_EXE_firedrill"))
+            .args(["report", drill, "--namespace", NAMESPACE, "--output", output, "--kubeconfig"])
+            .arg(self.hub().kubeconfig())
+            .output()
+            .unwrap();
+        assert!(made.status.success() && made.stderr.is_empty(), "{}", String::from_utf8_lossy(&made.stderr));
+        String::from_utf8(made.stdout).unwrap()
+    }
+
     /// The kubeconfig of the operator's account in a region.
     pub fn file(&self, region: &str) -> PathBuf {
         self.folder.join(region)

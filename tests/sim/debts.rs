@@ -3,7 +3,7 @@
 use crate::fleet::Fleet;
 use crate::world::{DRILL, World, test};
 use firedrill::api::{Phase, Status, Verdict};
-use firedrill::cli::embedded::NAMESPACE;
+use firedrill::cli::embedded::{NAMESPACE, REGIONS};
 use firedrill::operator::restore::{Fate, Restore};
 use firedrill::sim::Fates;
 use serde_json::{Value, json};
@@ -222,5 +222,28 @@ fn by_hand_without_the_hub_headroom_waits_for_a_person_who_has_seen_users_back()
             assert!(world.fleet.server(region).unwrap().list("ConfigMap", NAMESPACE).is_empty(), "{region}: the copy is left");
         }
         assert_eq!(world.status().phase, Phase::Evacuating, "the hub was not touched");
+    });
+}
+
+#[test]
+fn by_hand_a_wrong_namespace_or_a_region_left_out_is_no_success() {
+    test(async {
+        let world = World::new(26).await;
+        let first = world.fleet.operator("a", &Fates::calm());
+        world.fleet.drill(DRILL, "eu-west").unwrap();
+        world.moved_beyond(50).await;
+        let elsewhere = world.fleet.by_hand_in("elsewhere", &REGIONS, false, false).await.unwrap().plan().await;
+        assert!(elsewhere.kept.is_empty() && elsewhere.is_idle(), "{elsewhere:#?}");
+        let asks = |fate: &Fate| matches!(fate, Fate::Waits(what) if what.contains("is --namespace right?"));
+        assert!(!elsewhere.items.is_empty() && elsewhere.items.iter().all(|item| asks(&item.fate)), "{elsewhere:#?}");
+        let fewer = world.fleet.by_hand_in(NAMESPACE, &["eu-west", "us-east"], false, false).await.unwrap().plan().await;
+        assert_eq!(fewer.unseen, [format!("ap-south: drill {DRILL} has been there, and no --region names it")]);
+        // A drill that is over keeps its contract on the hub, for the record: it has nothing to say any more.
+        let hub = world.fleet.server("hub").unwrap();
+        hub.edit("Drill", "", DRILL, |drill| drill["spec"]["control"] = json!("Abort")).unwrap();
+        world.done().await;
+        let over = world.fleet.by_hand_in(NAMESPACE, &["eu-west", "us-east"], true, false).await.unwrap().plan().await;
+        assert!(over.items.is_empty() && over.unseen.is_empty(), "{over:#?}");
+        first.stop().await;
     });
 }

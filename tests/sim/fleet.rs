@@ -1,9 +1,9 @@
 //! An embedded fleet with singletons, and what is seen to run in it by the pods alone.
 
 use crate::base;
-use crate::world::{World, pace, stormy};
+use crate::world::{DRILL, World, pace, stormy};
 use firedrill::api::{SingletonWorkloadStatus, Stage, Status};
-use firedrill::cli::embedded::{Embedded, REGIONS};
+use firedrill::cli::embedded::{Embedded, Instance, REGIONS};
 use firedrill::sim::Fates;
 use firedrill::sim::physics::Pace;
 use serde_json::{Value, json};
@@ -133,7 +133,12 @@ impl Watch {
         for (name, server) in &fleet.servers {
             for lease in server.list("Lease", "shop") {
                 let key = format!("{name} {}", lease["metadata"]["name"]);
-                let epoch: u64 = lease["metadata"]["annotations"]["firedrill.dev/epoch"].as_str().unwrap().parse().unwrap();
+                let epoch = lease["metadata"]["annotations"]["firedrill.dev/epoch"].as_str().map(|text| text.parse().unwrap());
+                // An application's own Lease has none; of ours it may not vanish.
+                if epoch.is_none() && !seen.epochs.contains_key(&key) {
+                    continue;
+                }
+                let epoch: u64 = epoch.unwrap_or(0);
                 let before = seen.epochs.insert(key.clone(), epoch).unwrap_or(0);
                 if epoch < before {
                     seen.falls.push(format!("{key}: {before} to {epoch}"));
@@ -169,6 +174,22 @@ impl Fleet {
         first.stop().await;
         let before = fleet.snapshot();
         Self { world: World { fleet, before }, watch: Watch(Arc::default()) }
+    }
+
+    /// A fleet with this singleton, held at home by a calm operator.
+    pub async fn adopted(seed: u64, kind: &str, more: &Value) -> (Self, Instance) {
+        let fleet = Self::new(seed, &[kind], more).await;
+        let instance = fleet.world.fleet.operator("a", &Fates::calm());
+        fleet.until("adoption", 2, |fleet| fleet.is_at(kind, REGIONS[0])).await;
+        (fleet, instance)
+    }
+
+    /// One whose drill has just begun to hand it over.
+    pub async fn stopping(seed: u64, kind: &str, more: &Value) -> (Self, Instance) {
+        let (fleet, instance) = Self::adopted(seed, kind, more).await;
+        fleet.world.fleet.drill(DRILL, REGIONS[0]).unwrap();
+        fleet.until("the hand-over", 10, |fleet| fleet.status(kind).stage == Stage::Stopping).await;
+        (fleet, instance)
     }
 
     pub fn status(&self, kind: &str) -> SingletonWorkloadStatus {

@@ -24,6 +24,7 @@ mod demo;
 mod drill;
 mod faults;
 mod fleet;
+mod held;
 mod hunt;
 mod network;
 mod physics;

@@ -37,23 +37,23 @@ fn looks_stopped(hub: Server) -> impl Fn(&Call, &mut Value) {
     }
 }
 
+/// A stop at home is answered and not stored.
+fn pretended() -> Fates {
+    Fates::new(move |call| {
+        let stops = call.server == "eu-west" && call.verb == "patch" && call.path.contains("/deployments/deployment");
+        Fate { before: Duration::ZERO, after: Duration::ZERO, end: if stops { End::Pretend } else { End::Deliver } }
+    })
+}
+
 #[test]
 fn a_stop_that_was_never_written_would_be_found() {
     test(async {
-        // The patch is answered and not stored, and from then on the region looks as if it had been.
-        let calm = || Fate { before: Duration::ZERO, after: Duration::ZERO, end: End::Deliver };
-        let fates = Fates::new(move |call| {
-            let stops = call.server == "eu-west" && call.verb == "patch" && call.path.contains("/deployments/deployment");
-            Fate { end: if stops { End::Pretend } else { End::Deliver }, ..calm() }
-        });
-        let watch = with_bug(
-            |fleet, instance| {
-                let hub = fleet.world.fleet.server("hub").unwrap().clone();
-                instance.links["eu-west"].lie(looks_stopped(hub));
-            },
-            &fates,
-        )
-        .await;
+        // From then on the region looks as if it had been.
+        let plant = |fleet: &Fleet, instance: &Instance| {
+            let hub = fleet.world.fleet.server("hub").unwrap().clone();
+            instance.links["eu-west"].lie(looks_stopped(hub));
+        };
+        let watch = with_bug(plant, &pretended()).await;
         assert!(!watch.0.lock().unwrap().two.is_empty(), "two regions ran it, and nobody saw that");
     });
 }
@@ -61,11 +61,7 @@ fn a_stop_that_was_never_written_would_be_found() {
 #[test]
 fn a_stop_that_is_only_claimed_to_be_written_starts_nothing_elsewhere() {
     test(async {
-        let fates = Fates::new(move |call| {
-            let stops = call.server == "eu-west" && call.verb == "patch" && call.path.contains("/deployments/deployment");
-            Fate { before: Duration::ZERO, after: Duration::ZERO, end: if stops { End::Pretend } else { End::Deliver } }
-        });
-        let watch = with_bug(|_, _| {}, &fates).await;
+        let watch = with_bug(|_, _| {}, &pretended()).await;
         watch.assert_one("the answer alone proves nothing");
     });
 }

@@ -50,15 +50,14 @@ impl View<'_> {
             self.delete_jobs(turn, site);
         }
         let open: BTreeSet<String> = turn.next.open.iter().map(|intent| intent.target.clone()).collect();
+        let is_open = |region: &RegionName| {
+            self.facts.clusters.get(region).is_some_and(|cluster| open.contains(&self.facts.workload(cluster).to_string()))
+        };
         let mut lacks = Vec::new();
         for (region, site) in self.sites {
             let may_run = turn.next.holder.as_deref() == Some(region.as_str())
                 || turn.next.pods.iter().any(|pod| pod.region == region.as_str())
-                || self
-                    .facts
-                    .clusters
-                    .get(region)
-                    .is_some_and(|cluster| open.contains(&self.facts.workload(cluster).to_string()));
+                || is_open(region);
             // Who neither held it, nor has a pod or a write of ours under way, was stopped when it was last seen.
             if site.is_ok() || may_run {
                 lacks.extend(proof::proven(self.facts, &turn.next, region, self.sites, self.now).err());
@@ -66,18 +65,14 @@ impl View<'_> {
         }
         let gone = turn.next.holder.clone().filter(|_| !self.is_known(&turn.next));
         if let Some(holder) = &gone {
-            lacks.push(format!(
-                "the cluster that was {holder} is none of this fleet's any more, and nobody can see what runs there: create the Region again; if it is gone for \
-                 good, see \"A region that is gone for good\" in docs/singletons.md"
-            ));
+            lacks.push(Self::unknown(holder));
         }
         if lacks.is_empty() {
             handover.stopped = Some(self.now);
-            // Of whoever ran it last, also before a hand-over that was begun anew.
+            // Whoever ran it last, also before a hand-over that was begun anew; nobody can tell if neither this holder nor one before did.
             let last = turn.next.holder.as_ref().and_then(|holder| self.site(holder)).and_then(Site::last_run);
-            let others = self.seen().filter_map(|(_, site)| site.last_run()).max();
-            handover.last_run =
-                last.or(handover.last_run).map(|last| last.max(others.unwrap_or(last)).max(handover.last_run.unwrap_or(last)));
+            let anywhere = self.seen().filter_map(|(_, site)| site.last_run()).chain(handover.last_run).max();
+            handover.last_run = anywhere.filter(|_| last.or(handover.last_run).is_some());
             turn.next.epoch = self.highest(&turn.next).max(handover.epoch);
             turn.next.handover = Some(handover);
             // What these writes were for is proven; they are not made in vain.
@@ -116,8 +111,7 @@ impl View<'_> {
             }
             Some(waits) => {
                 let is_unseen = self.site(&handover.to).is_none();
-                let is_foreign = RegionName::try_from(handover.to.as_str()).is_ok_and(|to| self.foreign_token(&to).is_some());
-                turn.person = is_unseen || is_foreign || self.is_overdue(&handover);
+                turn.person = is_unseen || self.foreign(&handover.to).is_some() || self.is_overdue(&handover);
                 turn.wait(if is_unseen { format!("nobody runs it; {waits}") } else { waits });
             }
         }

@@ -72,11 +72,10 @@ impl View<'_> {
         }
         if !self.is_known(&turn.next) {
             turn.person = true;
-            let message = format!(
-                "the cluster that was {holder} is none of this fleet's any more: create its Region again; if it is gone for good, see \"A \
-                 region that is gone for good\" in docs/singletons.md"
-            );
-            return turn.wait(message);
+            turn.wait(Self::unknown(&holder));
+            // It may run it still: nobody else may.
+            self.enforce(turn, &holder);
+            return;
         }
         if let Some(site) = self.site(&holder).filter(|site| site.size() > 0) {
             turn.next.size = Some(site.size());
@@ -86,7 +85,7 @@ impl View<'_> {
             // What cannot be started there is not stopped here, nor what has more pods than the proof can remember.
             let site = self.site(&holder);
             let outwards = self.facts.order.as_ref().is_some_and(|order| order.direction == Direction::Out);
-            let token = RegionName::try_from(wanted.as_str()).ok().and_then(|wanted| self.foreign_token(&wanted));
+            let foreign = self.foreign(&wanted);
             let lacks = match () {
                 () if site.is_some_and(|site| site.alive().count() > MOST_PODS) => {
                     Some(format!("it has more than {MOST_PODS} pods: scale it down"))
@@ -95,7 +94,7 @@ impl View<'_> {
                 () if outwards && site.is_some_and(|site| !site.is_on()) => {
                     Some(format!("somebody has stopped it in {holder}: start it there, or abort the drill"))
                 }
-                () if token.is_some() => token,
+                () if foreign.is_some() => foreign.map(|(_, message)| message),
                 () if self.site(&wanted).is_none_or(|site| site.object.is_none()) => {
                     Some(format!("{wanted} cannot be seen to have it"))
                 }

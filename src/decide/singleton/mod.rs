@@ -191,8 +191,10 @@ impl View<'_> {
             if site.alive().count() > proof::MOST_PODS {
                 return Some(("TooLarge", format!("{label} in {region} has more than {} pods", proof::MOST_PODS)));
             }
-            if let Some(refusal) = self.foreign_token(region) {
-                return Some(("TokenForeign", refusal));
+            // Who is only reported has neither Lease nor token.
+            let foreign = || self.foreign(region.as_str()).filter(|_| self.facts.spec.enforcement == Enforcement::Enforce);
+            if let Some(foreign) = foreign() {
+                return Some(foreign);
             }
         }
         None
@@ -226,6 +228,14 @@ impl View<'_> {
 
     fn cluster(&self, region: &str) -> Option<String> {
         self.facts.clusters.iter().find(|(name, _)| name.as_str() == region).map(|(_, cluster)| cluster.0.clone())
+    }
+
+    /// What keeps a holder from being known, for people.
+    fn unknown(holder: &str) -> String {
+        format!(
+            "the cluster that was {holder} is none of this fleet's any more, and nobody can see what runs there: create its Region again; \
+             if it is gone for good, see \"A region that is gone for good\" in docs/singletons.md"
+        )
     }
 
     /// Makes a region the holder.

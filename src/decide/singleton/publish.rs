@@ -4,7 +4,7 @@ use super::View;
 use crate::api::SingletonWorkloadStatus;
 use crate::decide::decision::Effect;
 use crate::dialect::run::EPOCH;
-use crate::terms::{ClusterUid, Epoch, Json, Object, RegionName, Target};
+use crate::terms::{ClusterUid, Epoch, Json, Object, Target};
 use serde_json::json;
 
 /// The annotation that says for which singleton an object was made.
@@ -46,11 +46,11 @@ impl View<'_> {
             let lease = facts.lease(cluster);
             let counts = *cluster == facts.hub || Some(cluster) == home;
             let written = match self.world.object(&lease) {
+                // Told by what is wrong with it.
                 Ok(Some(seen)) if self.is_foreign(seen) => {
-                    published.waits = Some(format!(
-                        "{} belongs to somebody else: rename this SingletonWorkload, or delete the Lease",
-                        lease.label()
-                    ));
+                    if counts {
+                        published.waits = Some(format!("{} belongs to somebody else", lease.label()));
+                    }
                     continue;
                 }
                 Ok(seen) => {
@@ -76,8 +76,8 @@ impl View<'_> {
         match self.world.object(&token) {
             Err(blind) => published.waits = Some(format!("{holder}: the token, {}: {blind}", token.label())),
             Ok(seen) => {
-                if let Some(refusal) = seen.and_then(|seen| self.foreign(&token, seen)) {
-                    published.waits = Some(refusal);
+                if seen.is_some_and(|seen| self.is_foreign(seen)) {
+                    published.waits = Some(format!("{} belongs to somebody else", token.label()));
                     return published;
                 }
                 let text = next.epoch.to_string();
@@ -101,16 +101,26 @@ impl View<'_> {
         published
     }
 
-    /// Why the token of a region cannot be ours.
-    pub(super) fn foreign_token(&self, region: &RegionName) -> Option<String> {
-        let (token, _) = self.facts.token(self.facts.clusters.get(region)?)?;
-        let seen = self.world.object(&token).ok().flatten()?;
-        self.foreign(&token, seen).map(|message| format!("{region}: {message}"))
+    /// An own object of a region, or of the hub, that is somebody else's: why nothing can be published there.
+    pub(super) fn foreign(&self, region: &str) -> Option<(&'static str, String)> {
+        let cluster = self.facts.clusters.iter().find(|(name, _)| name.as_str() == region).map(|(_, cluster)| cluster);
+        let lease = |cluster, place: &str| {
+            let lease = self.facts.lease(cluster);
+            let remedy = "rename this SingletonWorkload, or delete it";
+            self.others(&lease)
+                .then(|| ("LeaseForeign", format!("{place}: {} belongs to somebody else: {remedy}", lease.label())))
+        };
+        let token = || {
+            let (token, _) = self.facts.token(cluster?)?;
+            let remedy = "name another in spec.token, or delete it";
+            self.others(&token)
+                .then(|| ("TokenForeign", format!("{region}: {} belongs to somebody else: {remedy}", token.label())))
+        };
+        lease(&self.facts.hub, "the hub").or_else(|| lease(cluster?, region)).or_else(token)
     }
 
-    fn foreign(&self, token: &Target, seen: &Object) -> Option<String> {
-        self.is_foreign(seen)
-            .then(|| format!("{} belongs to somebody else: name another in spec.token, or delete it", token.label()))
+    fn others(&self, target: &Target) -> bool {
+        self.world.object(target).ok().flatten().is_some_and(|seen| self.is_foreign(seen))
     }
 
     fn is_foreign(&self, seen: &Object) -> bool {
