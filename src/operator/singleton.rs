@@ -157,6 +157,10 @@ impl Operator {
         let mut names: Vec<String> = spec.regions.clone();
         names.extend(progress.holder.iter().chain(&progress.home).cloned());
         names.extend(order.iter().map(|order| order.to.to_string()));
+        // Where something of ours may still stand, though the spec names that region no more.
+        let stands =
+            |cluster: &ClusterUid| progress.places.iter().any(|place| place.target.starts_with(&format!("{}/", cluster.0)));
+        names.extend(regions.iter().filter(|(_, cluster)| cluster.as_ref().is_some_and(stands)).map(|(name, _)| name.clone()));
         let mut clusters = BTreeMap::new();
         let mut problem = None;
         for name in names {

@@ -4,7 +4,7 @@ use crate::fleet::{Fleet, condition, singleton, workload};
 use crate::world::{DRILL, test};
 use firedrill::api::{HoldReason, SingletonWorkloadStatus, Stage, Status, Verdict};
 use firedrill::cli::embedded::REGIONS;
-use firedrill::sim::Fates;
+use firedrill::sim::{End, Fate, Fates};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -84,7 +84,7 @@ fn a_fleet_is_taken_as_it_is_found() {
         // Nobody runs it: told, and who is started by a person is adopted.
         let fleet = Fleet::new(8, &["Deployment"], &json!({})).await;
         let west = fleet.world.fleet.server("eu-west").unwrap();
-        hub_delete(&fleet).await;
+        hub_delete(&fleet, "Deployment").await;
         west.edit("Deployment", "shop", "deployment", |object| object["spec"]["replicas"] = json!(0)).unwrap();
         fleet.pass(20).await;
         fleet.world.fleet.server("hub").unwrap().seed(singleton("Deployment", &json!({}))).unwrap();
@@ -98,13 +98,13 @@ fn a_fleet_is_taken_as_it_is_found() {
     });
 }
 
-/// Deletes the Deployment's singleton with an operator there to let it go.
-async fn hub_delete(fleet: &Fleet) {
-    let hub = fleet.world.fleet.server("hub").unwrap();
+/// Deletes a singleton with an operator there to let it go.
+async fn hub_delete(fleet: &Fleet, kind: &str) {
+    let (hub, name) = (fleet.world.fleet.server("hub").unwrap(), kind.to_lowercase());
     let instance = fleet.world.fleet.operator("a", &Fates::calm());
-    fleet.until("adoption", 2, |fleet| fleet.is_at("Deployment", "eu-west")).await;
-    hub.delete("SingletonWorkload", "shop", "deployment").unwrap();
-    fleet.until("the end", 2, |_| hub.get("SingletonWorkload", "shop", "deployment").is_none()).await;
+    fleet.until("adoption", 2, |fleet| fleet.is_at(kind, "eu-west")).await;
+    hub.delete("SingletonWorkload", "shop", &name).unwrap();
+    fleet.until("the end", 2, |_| hub.get("SingletonWorkload", "shop", &name).is_none()).await;
     instance.stop().await;
 }
 
@@ -374,6 +374,60 @@ fn who_suspends_the_new_holder_is_not_overruled_when_the_deadline_goes() {
             .until("the deadline", 1, |fleet| fleet.workload("us-east", "CronJob")["spec"]["startingDeadlineSeconds"].is_null())
             .await;
         assert_eq!(spec()["suspend"], true);
+        instance.stop().await;
+    });
+}
+
+#[test]
+fn who_cannot_be_written_in_every_region_is_not_led() {
+    test(async {
+        let fleet = Fleet::new(12, &["CronJob"], &json!({})).await;
+        hub_delete(&fleet, "CronJob").await;
+        fleet.world.fleet.server("hub").unwrap().seed(singleton("CronJob", &json!({}))).unwrap();
+        // An admission webhook in ap-south that supports no dry run.
+        let fates = Fates::new(|call| {
+            let end = if call.server == "ap-south" && call.dry_run { End::Refuse(400, "BadRequest") } else { End::Deliver };
+            Fate { before: Duration::from_millis(1), after: Duration::from_millis(1), end }
+        });
+        let instance = fleet.world.fleet.operator("b", &fates);
+        fleet
+            .until("the word", 2, |fleet| {
+                let status = fleet.status("CronJob");
+                !status.conditions.is_empty() && condition(&status, "Ready").2.contains("CronJob shop/cronjob is not taken")
+            })
+            .await;
+        fleet.pass(30).await;
+        let status = fleet.status("CronJob");
+        assert_eq!((status.stage, condition(&status, "Ready").1.as_str()), (Stage::Observed, "NeedsHuman"), "{status:#?}");
+        assert!(!fleet.workload("ap-south", "CronJob")["metadata"].to_string().contains("firedrill.dev/"));
+        fates.replace(|_| Fate { before: Duration::ZERO, after: Duration::ZERO, end: End::Deliver });
+        fleet.until("adoption", 2, |fleet| fleet.is_at("CronJob", "eu-west")).await;
+        instance.stop().await;
+    });
+}
+
+#[test]
+fn a_region_that_is_taken_out_of_the_spec_gets_back_what_was_changed_there() {
+    test(async {
+        let fleet = Fleet::new(13, &["CronJob"], &json!({})).await;
+        hub_delete(&fleet, "CronJob").await;
+        let (hub, east) = (fleet.world.fleet.server("hub").unwrap(), fleet.world.fleet.server("us-east").unwrap());
+        east.edit("CronJob", "shop", "cronjob", |object| object["spec"]["suspend"] = json!(false)).unwrap();
+        hub.seed(singleton("CronJob", &json!({"keep": "eu-west"}))).unwrap();
+        let instance = fleet.world.fleet.operator("b", &Fates::calm());
+        fleet.until("the stop", 2, |fleet| fleet.workload("us-east", "CronJob")["spec"]["suspend"] == true).await;
+        assert_eq!(fleet.workload("us-east", "CronJob")["spec"]["startingDeadlineSeconds"], 10);
+        fleet.pass(60).await;
+        hub.edit("SingletonWorkload", "shop", "cronjob", |object| object["spec"]["regions"] = json!(["eu-west", "ap-south"]))
+            .unwrap();
+        let is_left = |fleet: &Fleet| fleet.workload("us-east", "CronJob")["metadata"].to_string().contains("firedrill.dev/");
+        fleet.until("what is ours is gone there", 2, |fleet| !is_left(fleet)).await;
+        fleet.pass(30).await;
+        let object = fleet.workload("us-east", "CronJob");
+        assert_eq!((&object["spec"]["suspend"], &object["spec"]["startingDeadlineSeconds"]), (&json!(true), &Value::Null));
+        let status = fleet.status("CronJob");
+        assert!(status.regions.iter().all(|region| region.region != "us-east"), "{status:#?}");
+        assert_eq!(condition(&status, "Ready").1, "Held", "{status:#?}");
         instance.stop().await;
     });
 }

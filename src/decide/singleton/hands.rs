@@ -35,11 +35,8 @@ impl View<'_> {
     pub(super) fn put(&self, turn: &mut Turn, site: &Site, to: Json, epoch: Option<Epoch>, catch: Catch) {
         let Some(object) = &site.object else { return };
         let place = self.place(&turn.next, site, object);
-        if place.taken.is_none() && self.claim(object, &site.target).is_none() {
-            return match self.trial(site, object) {
-                Ok(write) => turn.trials.extend(write.map(|write| Trial { write, place })),
-                Err(refusal) => turn.push(&site.target, Err(refusal)),
-            };
+        if self.is_untried(&place, object, &site.target) {
+            return self.try_first(turn, site, object, place);
         }
         let kind = site.target.kind;
         let mut changes = vec![change(object, run::switch(kind), Place::value(&place.switch), Some(to))];
@@ -58,6 +55,31 @@ impl View<'_> {
         let taken = taken_of(&place);
         keep(&mut turn.next, place);
         turn.push(&site.target, claim::insist(object, &site.target, &self.facts.owner, self.term, &changes, &taken));
+    }
+
+    /// Tries every workload that was not: whether all of them would take a write.
+    pub(super) fn all_tried(&self, turn: &mut Turn) -> bool {
+        let mut all = true;
+        for (_, site) in self.seen() {
+            let Some(object) = &site.object else { continue };
+            let place = self.place(&turn.next, site, object);
+            if self.is_untried(&place, object, &site.target) {
+                all = false;
+                self.try_first(turn, site, object, place);
+            }
+        }
+        all
+    }
+
+    fn is_untried(&self, place: &Place, object: &Object, target: &Target) -> bool {
+        place.taken.is_none() && self.claim(object, target).is_none()
+    }
+
+    fn try_first(&self, turn: &mut Turn, site: &Site, object: &Object, place: Place) {
+        match self.trial(site, object) {
+            Ok(write) => turn.trials.extend(write.map(|write| Trial { write, place })),
+            Err(refusal) => turn.push(&site.target, Err(refusal)),
+        }
     }
 
     /// A write of everything that a hand-over may ever write to a workload: a stop and a start take different fields.
@@ -97,11 +119,9 @@ impl View<'_> {
 
     /// Forgets what workloads were that have no claim of ours any more, and no write of ours under way.
     pub(super) fn forget(&self, next: &mut SingletonWorkloadStatus) {
-        let released = self.seen().filter_map(|(_, site)| {
-            let object = site.object.as_ref()?;
-            self.claim(object, &site.target).is_none().then(|| site.target.to_string())
-        });
-        let released: BTreeSet<String> = released.collect();
+        let is_claimed = |site: &Site| site.object.as_ref().is_some_and(|object| self.claim(object, &site.target).is_some());
+        let released: BTreeSet<String> =
+            self.seen().filter(|(_, site)| !is_claimed(site)).map(|(_, site)| site.target.to_string()).collect();
         let open: BTreeSet<&String> = next.open.iter().map(|intent| &intent.target).collect();
         next.places.retain(|place| !released.contains(&place.target) || open.contains(&place.target));
     }

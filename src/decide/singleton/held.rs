@@ -57,6 +57,10 @@ impl View<'_> {
                 return turn.wait(message);
             }
         };
+        // Where it could not be stopped, nothing is promised.
+        if !self.all_tried(turn) {
+            return turn.wait("enforcement begins when it was tried in every region whether it can be written".to_owned());
+        }
         turn.next.epoch = self.highest(&turn.next).next();
         turn.next.home = Some(holder.to_string());
         self.name(&mut turn.next, holder.as_str());
@@ -157,7 +161,11 @@ impl View<'_> {
                 (Kind::CronJob, Some(started)) if region.as_str() == holder => site.last_run().is_some_and(|last| last > started),
                 _ => true,
             };
-            if has_run && is_home && quiet {
+            // A region that was taken out of the spec is let go of when nothing of ours is left there.
+            let is_let_go = region.as_str() != holder && !self.facts.spec.regions.iter().any(|one| one == region.as_str());
+            if is_let_go && quiet {
+                self.give_back(turn, site, true);
+            } else if has_run && is_home && quiet {
                 self.give_back(turn, site, false);
             } else if has_run && region.as_str() == holder && site.target.kind == Kind::CronJob {
                 let claim = site.object.as_ref().and_then(|object| self.claim(object, &site.target));
