@@ -14,7 +14,7 @@ async fn written(stage: &Stage, mark: &Mark, drill: &str, count: usize) {
 
 #[test]
 fn an_operator_killed_at_any_of_ten_writes_is_followed_by_one_that_restores_everything() {
-    on_stage(|stage| async {
+    on_stage(async |stage| {
         let load = stage.load().await;
         let before = stage.snapshot().await;
         let mut operator = stage.operator("first");
@@ -42,7 +42,7 @@ fn an_operator_killed_at_any_of_ten_writes_is_followed_by_one_that_restores_ever
 
 #[test]
 fn a_leader_stopped_beyond_its_lease_with_a_request_under_way_changes_no_settled_object() {
-    on_stage(|stage| async {
+    on_stage(async |stage| {
         let first = stage.operator("first");
         let load = stage.load().await;
         let before = stage.snapshot().await;

@@ -6,7 +6,7 @@ use testbed::{Totals, shop, until};
 
 #[test]
 fn a_drill_under_traffic_loses_no_request_and_restores_every_object_and_its_owners() {
-    on_stage(|stage| async {
+    on_stage(async |stage| {
         let operator = stage.operator("first");
         let load = stage.load().await;
         let before = stage.snapshot().await;
@@ -64,7 +64,7 @@ fn a_drill_under_traffic_loses_no_request_and_restores_every_object_and_its_owne
 
 #[test]
 fn a_red_gate_in_mid_shift_puts_the_weights_back_at_once_and_is_named() {
-    on_stage(|stage| async {
+    on_stage(async |stage| {
         let operator = stage.operator("first");
         let load = stage.load().await;
         let before = stage.snapshot().await;
@@ -112,7 +112,7 @@ fn a_red_gate_in_mid_shift_puts_the_weights_back_at_once_and_is_named() {
 
 #[test]
 fn a_person_pauses_a_drill_and_leads_it_back_and_no_other_starts_meanwhile() {
-    on_stage(|stage| async {
+    on_stage(async |stage| {
         let operator = stage.operator("first");
         let load = stage.load().await;
         let before = stage.snapshot().await;

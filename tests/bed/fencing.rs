@@ -119,7 +119,7 @@ fn text(output: &Output) -> String {
 
 #[test]
 fn a_storage_that_knows_the_newer_epoch_refuses_what_an_old_holder_writes() {
-    on_stage(|stage| async {
+    on_stage(async |stage| {
         let database = Database::start(&stage.bed.tools().postgres).await;
         let fence = std::fs::read_to_string(format!("{EXAMPLE}/fence.sql")).unwrap();
         let made = database.sql(&fence);

@@ -1,19 +1,12 @@
-use crate::stage::{Stage, condition, moved, on_stage, plan};
+use crate::stage::{condition, moved, on_stage, plan};
 use serde_json::{Value, json};
 use std::time::Duration;
-use testbed::{Cluster, shop, until};
+use testbed::{Cluster, until};
 
 async fn patch(cluster: &Cluster, kind: &str, name: &str, patch: &Value) {
     let text = patch.to_string();
     let arguments = ["patch", kind, name, "-n", "shop", "--type=json", "--field-manager=somebody", "-p", &text];
     cluster.kubectl(&arguments, None).await.unwrap();
-}
-
-/// The owner's manifest again, by force, since values are somebody else's: for the tests that follow.
-async fn owners_again(stage: &Stage, route: &str) {
-    let manifest = shop::route(route, &[("eu-west", 34), ("us-east", 33), ("ap-south", 33)]);
-    let arguments = ["apply", "--server-side", "--force-conflicts", "--field-manager", shop::FIELD_MANAGER, "-f", "-"];
-    stage.hub().kubectl(&arguments, Some(&manifest)).await.unwrap();
 }
 
 /// Gives a Deployment another image, and waits until that is a revision of its own.
@@ -30,7 +23,7 @@ async fn settled(region: &Cluster, name: &str) {
 
 #[test]
 fn a_drill_lives_with_an_inserted_rule_a_rollback_of_a_claimed_workload_and_the_deletion_of_its_plan() {
-    on_stage(|stage| async {
+    on_stage(async |stage| {
         let operator = stage.operator("first");
         let load = stage.load().await;
         let before = stage.snapshot().await;
@@ -92,13 +85,13 @@ fn a_drill_lives_with_an_inserted_rule_a_rollback_of_a_claimed_workload_and_the_
         assert_eq!(load.stop().await.failed, 0);
         operator.kill();
         revise(east, "orders", 1).await;
-        owners_again(stage, "cart").await;
+        stage.owners_again("cart").await;
     });
 }
 
 #[test]
 fn an_edited_weight_and_a_route_made_anew_are_named_and_left_and_a_deleted_drill_restores_the_rest() {
-    on_stage(|stage| async {
+    on_stage(async |stage| {
         let operator = stage.operator("first");
         let load = stage.load().await;
         let before = stage.snapshot().await;
@@ -118,7 +111,7 @@ fn an_edited_weight_and_a_route_made_anew_are_named_and_left_and_a_deleted_drill
         };
         stage.until("contended", 60, held).await;
         stage.hub().kubectl(&["delete", "httproute", "cart", "-n", "shop"], None).await.unwrap();
-        owners_again(stage, "cart").await;
+        stage.owners_again("cart").await;
         stage.hub().kubectl(&["delete", "drill", "contended", "--wait=false"], None).await.unwrap();
         until("the drill is gone", Duration::from_secs(120), || async {
             let text =
@@ -140,6 +133,6 @@ fn an_edited_weight_and_a_route_made_anew_are_named_and_left_and_a_deleted_drill
         assert!(events.contains("HTTPRoute shop/cart was deleted and made anew by somebody else"), "{events}");
         load.stop().await;
         operator.kill();
-        owners_again(stage, "shop").await;
+        stage.owners_again("shop").await;
     });
 }

@@ -240,7 +240,7 @@ fn every_bound_of_every_field_accepts_what_is_within_and_refuses_what_is_beyond(
         }
     }
     assert!(tries.len() > 200, "only {}", tries.len());
-    on_stage(|stage| async move {
+    on_stage(async |stage| {
         for (one, answer) in tries.iter().zip(answers(stage, &tries).await) {
             match (&one.refused, answer) {
                 (None, None) => {}
@@ -289,7 +289,7 @@ fn every_rule_accepts_what_it_should_and_says_what_to_do_about_the_rest() {
         tries.push(Try { kind, spec: good, what: format!("{kind}: good"), refused: None });
         tries.push(Try { kind, spec: bad, what: format!("{kind}: bad"), refused: Some(String::new()) });
     }
-    on_stage(|stage| async move {
+    on_stage(async |stage| {
         let mut said = String::new();
         for (one, answer) in tries.iter().zip(answers(stage, &tries).await) {
             assert_eq!(one.refused.is_some(), answer.is_some(), "{}: {answer:?}", one.what);

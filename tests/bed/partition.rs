@@ -3,7 +3,7 @@ use serde_json::json;
 
 #[test]
 fn nothing_is_raised_towards_a_survivor_that_is_cut_off_and_traffic_leaves_a_region_that_is() {
-    on_stage(|stage| async {
+    on_stage(async |stage| {
         let operator = stage.operator("first");
         let load = stage.load().await;
         let before = stage.snapshot().await;
@@ -49,7 +49,7 @@ fn nothing_is_raised_towards_a_survivor_that_is_cut_off_and_traffic_leaves_a_reg
 
 #[test]
 fn a_drill_whose_survivor_stays_cut_off_is_aborted_at_its_deadline_and_traffic_goes_back() {
-    on_stage(|stage| async {
+    on_stage(async |stage| {
         let operator = stage.operator("first");
         let load = stage.load().await;
         let before = stage.snapshot().await;

@@ -36,7 +36,7 @@ async fn odd_prometheus() -> String {
 
 #[test]
 fn a_drill_that_cannot_run_is_refused_by_name_and_nothing_is_written_to_any_region() {
-    on_stage(|stage| async {
+    on_stage(async |stage| {
         let odd = odd_prometheus().await;
         let operator = stage.operator_with("first", &["--allow-host", &odd]);
         let before = stage.snapshot().await;

@@ -3,14 +3,13 @@
 use futures::future::join_all;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
 use testbed::{AuditEvent, Bed, Cluster, Load, Options, shop, until};
 use tokio::runtime::Runtime;
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::Mutex;
 
 pub const NAMESPACE: &str = "firedrill";
 /// The bed's regions.
@@ -18,8 +17,7 @@ pub const REGIONS: [&str; 3] = ["eu-west", "us-east", "ap-south"];
 const METRICS: &str = "127.0.0.1:18090";
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
-static STAGE: OnceCell<Stage> = OnceCell::const_new();
-static TURN: Mutex<()> = Mutex::const_new(());
+static STAGE: Mutex<Option<Stage>> = Mutex::const_new(None);
 
 pub struct Stage {
     pub bed: Bed,
@@ -38,20 +36,18 @@ pub struct Mark(BTreeMap<String, u64>);
 /// The route that helm owns.
 pub const HELMS: &str = "catalog";
 
-/// Runs a test on the stage, which the first one builds, when it is its turn.
-pub fn on_stage<F: Future<Output = ()>>(test: impl FnOnce(&'static Stage) -> F) {
+/// Runs a test on the stage, which the first one builds, when it is its turn. A test that fails takes its stage down with it: who
+/// comes next gets a new one, and shall not fail for what the other left.
+pub fn on_stage(test: impl AsyncFnOnce(&Stage)) {
     RUNTIME.block_on(async {
-        let _turn = TURN.lock().await;
-        let stage = STAGE.get_or_init(Stage::build).await;
-        // A test that failed may have left these; it shall not fail others.
-        stage.hub().heal().unwrap();
-        for cluster in stage.bed.regions() {
-            cluster.heal().unwrap();
-            cluster.kubelets(true).unwrap();
-            stage.bed.backend(cluster.name()).unwrap().recover();
-        }
+        let mut turn = STAGE.lock().await;
+        let stage = match turn.take() {
+            Some(stage) => stage,
+            None => Stage::build().await,
+        };
         stage.calm().await;
-        test(stage).await;
+        test(&stage).await;
+        *turn = Some(stage);
     });
 }
 
@@ -119,6 +115,13 @@ impl Stage {
             &json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"kubeconfig": kubeconfig}}),
         )
         .await;
+    }
+
+    /// The owner's manifest of a route again, by force, since values are somebody else's: for the tests that follow.
+    pub async fn owners_again(&self, route: &str) {
+        let manifest = shop::route(route, &[("eu-west", 34), ("us-east", 33), ("ap-south", 33)]);
+        let arguments = ["apply", "--server-side", "--force-conflicts", "--field-manager", shop::FIELD_MANAGER, "-f", "-"];
+        self.hub().kubectl(&arguments, Some(&manifest)).await.unwrap();
     }
 
     /// Sets what a person wants of a drill.
