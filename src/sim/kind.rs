@@ -77,6 +77,12 @@ impl Kind {
         self.is_custom() || matches!(self.group.as_str(), "apps" | "batch" | "policy")
     }
 
+    /// Whether an update that names no version is taken.
+    #[must_use]
+    pub fn takes_any_update(&self) -> bool {
+        !self.is_custom() && !matches!(self.kind.as_str(), "PodDisruptionBudget" | "Lease")
+    }
+
     /// What every cluster of the fleet serves.
     #[must_use]
     pub fn defaults() -> Vec<Self> {

@@ -34,6 +34,10 @@ pub(crate) fn has_finalizers(object: &Value) -> bool {
 
 /// Whether two states differ in something that the generation counts. A custom kind without `/status` has no status of its own: that counts too.
 pub(crate) fn differs_outside(kind: &Kind, one: &Value, other: &Value) -> bool {
+    // Of a Deployment the annotations count too.
+    if kind.kind == "Deployment" && at(one, "metadata.annotations") != at(other, "metadata.annotations") {
+        return true;
+    }
     let counts = |field: &str| field != "metadata" && (field != "status" || !kind.status_subresource);
     let fields = |object| Value::as_object(object).into_iter().flatten().filter(|(field, _)| counts(field));
     fields(one).ne(fields(other))
@@ -62,7 +66,7 @@ pub(crate) fn tidy(object: &mut Value) {
 pub(crate) fn typed(kind: &Kind, object: &mut Value) -> Result<(), Refusal> {
     let same = |field: &str, wanted: &str| at(object, field).as_str().is_none_or(|given| given.is_empty() || given == wanted);
     if !object.is_object() || !same("kind", &kind.kind) || !same("apiVersion", &kind.api_version()) {
-        return Err(Refusal::bad_request(format!("the object provided is not a {} of {}", kind.kind, kind.api_version())));
+        return Err(Refusal::other_kind(kind, object));
     }
     set(object, "apiVersion", json!(kind.api_version()));
     set(object, "kind", json!(kind.kind));

@@ -9,11 +9,11 @@ use super::kind::Kind;
 pub struct Refusal {
     /// HTTP status code.
     pub code: u16,
-    /// `reason`, such as `Conflict`; empty only for the plain-text 404 of a path that nobody serves.
+    /// `reason`, such as `Conflict`; empty for the plain-text 404 of a path that nobody serves, and for what the server did not expect.
     pub reason: &'static str,
     /// `message`.
     pub message: String,
-    /// `details`.
+    /// `details`; null for none.
     pub details: Value,
 }
 
@@ -23,7 +23,10 @@ impl Refusal {
     }
 
     fn about(code: u16, reason: &'static str, kind: &Kind, name: &str, message: String) -> Self {
-        let mut details = Map::from_iter([("name".into(), json!(name)), ("kind".into(), json!(kind.plural))]);
+        let mut details = Map::from_iter([("kind".into(), json!(kind.plural))]);
+        if !name.is_empty() {
+            details.insert("name".into(), json!(name));
+        }
         if !kind.group.is_empty() {
             details.insert("group".into(), json!(kind.group));
         }
@@ -33,22 +36,70 @@ impl Refusal {
     /// The body as it goes over the wire.
     #[must_use]
     pub fn body(&self) -> Vec<u8> {
-        if self.reason.is_empty() { self.message.clone().into_bytes() } else { self.status().to_string().into_bytes() }
+        if self.code == 404 && self.reason.is_empty() {
+            self.message.clone().into_bytes()
+        } else {
+            self.status().to_string().into_bytes()
+        }
     }
 
     /// The `Status` object.
     #[must_use]
     pub fn status(&self) -> Value {
-        json!({
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "details": self.details, "code": self.code,
-        })
+        let mut status = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": self.message, "code": self.code,
+        });
+        if !self.reason.is_empty() {
+            set(&mut status, "reason", json!(self.reason));
+        }
+        if !self.details.is_null() {
+            set(&mut status, "details", self.details.clone());
+        }
+        status
     }
 
     /// Nobody serves this path: the mux answers, with text, not with a Status.
     #[must_use]
     pub fn no_such_path() -> Self {
         Self::new(404, "", "404 page not found\n")
+    }
+
+    /// The body is an object of another kind.
+    #[must_use]
+    pub fn other_kind(kind: &Kind, object: &Value) -> Self {
+        let or = |field: &str, otherwise: &str| {
+            object.get(field).and_then(Value::as_str).filter(|text| !text.is_empty()).unwrap_or(otherwise).to_owned()
+        };
+        let (given, version) = (or("kind", &kind.kind), or("apiVersion", &kind.api_version()));
+        if kind.is_custom() {
+            if version != kind.api_version() {
+                return Self::bad_request(format!(
+                    "the API version in the data ({version}) does not match the expected API version ({})",
+                    kind.api_version()
+                ));
+            }
+            let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+            let wrong = Kind { kind: given.clone(), ..kind.clone() };
+            return Self::invalid(&wrong, name, "kind", &format!("Invalid value: \"{given}\": must be {}", kind.kind));
+        }
+        let short = version.rsplit('/').next().unwrap_or_default();
+        Self::bad_request(format!(
+            "{given} in version \"{short}\" cannot be handled as a {}: no kind \"{given}\" is registered for version \"{version}\" in scheme \
+             \"pkg/runtime/scheme.go:110\"",
+            kind.kind
+        ))
+    }
+
+    /// As of a custom resource, in the words of built-in kinds.
+    #[must_use]
+    pub fn unsupported_type() -> Self {
+        Self::new(415, "UnsupportedMediaType", "415: Unsupported Media Type")
+    }
+
+    /// The object has no such subresource.
+    #[must_use]
+    pub fn no_subresource() -> Self {
+        Self::new(404, "NotFound", "the server could not find the requested resource")
     }
 
     /// The object is not there.
@@ -63,7 +114,40 @@ impl Refusal {
         Self::about(409, "AlreadyExists", kind, name, format!("{kind} \"{name}\" already exists"))
     }
 
-    /// The guard of a write or a deletion did not hold.
+    /// The object is there still, and goes.
+    #[must_use]
+    pub fn being_deleted(kind: &Kind, name: &str) -> Self {
+        let refusal = Self::already_exists(kind, name);
+        Self { message: format!("object is being deleted: {}", refusal.message), ..refusal }
+    }
+
+    /// The guard of a deletion did not hold: these are told with the kind in the place of the resource.
+    #[must_use]
+    pub fn not_that_one(kind: &Kind, name: &str, why: &str) -> Self {
+        Self::conflict(&Kind { plural: kind.kind.clone(), ..kind.clone() }, name, why)
+    }
+
+    /// The object of the write is another one of the same name.
+    #[must_use]
+    pub fn other_uid(kind: &Kind, namespace: &str, name: &str, given: &str, is: &str) -> Self {
+        let group = if kind.is_custom() { format!("{}/", kind.group) } else { String::new() };
+        let place = if namespace.is_empty() { String::new() } else { format!("{namespace}/") };
+        let why = format!(
+            "StorageError: invalid object, Code: 4, Key: /registry/{group}{}/{place}{name}, ResourceVersion: 0, AdditionalErrorMsg: \
+             Precondition failed: UID in precondition: {given}, UID in object meta: {is}",
+            kind.plural
+        );
+        Self::conflict(kind, name, &why)
+    }
+
+    /// These kinds are only updated under a version.
+    #[must_use]
+    pub fn unconditional(kind: &Kind, name: &str) -> Self {
+        let resource = Kind { kind: kind.plural.clone(), ..kind.clone() };
+        Self::invalid(&resource, name, "metadata.resourceVersion", "Invalid value: 0: must be specified for an update")
+    }
+
+    /// The guard of a write did not hold.
     #[must_use]
     pub fn conflict(kind: &Kind, name: &str, why: &str) -> Self {
         Self::about(409, "Conflict", kind, name, format!("Operation cannot be fulfilled on {kind} \"{name}\": {why}"))
@@ -107,6 +191,17 @@ impl Refusal {
         refusal
     }
 
+    /// Says that rules were left out, as it is said of custom resources.
+    pub fn not_all_checked(&mut self) {
+        let what = "Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing \
+                    errors to complete validation";
+        if let Some(causes) = self.details.get_mut("causes").and_then(Value::as_array_mut) {
+            causes.push(json!({"reason": "FieldValueInvalid", "message": what, "field": "<nil>"}));
+        }
+        let (head, said) = self.message.split_once(" is invalid: ").unwrap_or_default();
+        self.message = format!("{head} is invalid: [{said}, <nil>: {what}]");
+    }
+
     /// A JSON patch could not be applied: the real server does not say which operation.
     #[must_use]
     pub fn patch_failed() -> Self {
@@ -124,13 +219,13 @@ impl Refusal {
     #[must_use]
     pub fn unsupported(accepted: &str) -> Self {
         let message = format!("the body of the request was in an unknown format - accepted media types include: {accepted}");
-        Self::new(415, "UnsupportedMediaType", message)
+        Self { details: Value::Null, ..Self::new(415, "UnsupportedMediaType", message) }
     }
 
     /// The request makes no sense.
     #[must_use]
     pub fn bad_request(message: impl Into<String>) -> Self {
-        Self::new(400, "BadRequest", message)
+        Self { details: Value::Null, ..Self::new(400, "BadRequest", message) }
     }
 
     /// The path is served, but not with this method.
@@ -142,7 +237,7 @@ impl Refusal {
     /// Created objects have no version yet.
     #[must_use]
     pub fn version_on_create() -> Self {
-        Self::new(500, "InternalError", "resourceVersion should not be set on objects to be created")
+        Self { details: Value::Null, ..Self::new(500, "", "resourceVersion should not be set on objects to be created") }
     }
 
     /// The history does not reach back to this version.

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use http::{HeaderMap, Method, Uri, header};
 
 use super::json::at;
+use super::kind::Kind;
 use super::refusal::Refusal;
 use super::select::Selector;
 
@@ -66,7 +67,12 @@ impl Ask {
             verb,
             path: uri.path().into(),
             line: uri.path_and_query().map_or_else(|| uri.path().into(), |line| line.as_str().into()),
-            dry_run: query.get("dryRun").is_some_and(|value| value == "All") || may_say_in_body && in_body(),
+            // A deletion with options in its body is read by those alone: a dry run asked for in the query would be none.
+            dry_run: if *method == Method::DELETE && !body.is_empty() {
+                in_body()
+            } else {
+                query.get("dryRun").is_some_and(|value| value == "All") || may_say_in_body && in_body()
+            },
             metadata_only: header(header::ACCEPT).contains("as=PartialObjectMetadata"),
             content_type: header(header::CONTENT_TYPE),
             place,
@@ -86,12 +92,18 @@ impl Ask {
 
     /// A number in the query.
     pub(crate) fn number(&self, name: &str) -> Result<Option<u64>, Refusal> {
-        let parsed = |text: &str| text.parse().map_err(|_| Refusal::bad_request(format!("invalid {name}: {text:?}")));
+        let parsed = |text: &str| {
+            text.parse().map_err(|_| Refusal::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))
+        };
         self.parameter(name).map(parsed).transpose()
     }
 
-    pub(crate) fn selector(&self) -> Result<Selector, Refusal> {
-        Selector::parse(self.parameter("labelSelector").unwrap_or_default(), self.parameter("fieldSelector").unwrap_or_default())
+    pub(crate) fn selector(&self, kind: &Kind) -> Result<Selector, Refusal> {
+        Selector::parse(
+            kind,
+            self.parameter("labelSelector").unwrap_or_default(),
+            self.parameter("fieldSelector").unwrap_or_default(),
+        )
     }
 }
 

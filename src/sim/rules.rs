@@ -11,9 +11,20 @@ const ANNOTATIONS: usize = 262_144;
 pub(crate) fn check(kind: &Kind, name: &str, old: Option<&Value>, new: &Value) -> Result<(), Refusal> {
     let invalid = |field: &str, what: String| Err(Refusal::invalid(kind, name, field, &what));
     let meta = at(new, "metadata");
-    if name.len() > 253 || !name.split('.').all(is_label) {
+    if kind.kind == "StatefulSet" && (name.len() > 63 || !is_label(name)) {
         let what = format!(
-            "Invalid value: \"{name}\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.'"
+            "Invalid value: \"{name}\": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start \
+             and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is \
+             '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+        );
+        return invalid("metadata.name", what);
+    }
+    // Of a budget the real server takes any name.
+    if kind.kind != "PodDisruptionBudget" && (name.len() > 253 || !name.split('.').all(is_label)) {
+        let what = format!(
+            "Invalid value: \"{name}\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', \
+             and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
+             '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
         );
         return invalid("metadata.name", what);
     }
@@ -30,7 +41,9 @@ pub(crate) fn check(kind: &Kind, name: &str, old: Option<&Value>, new: &Value) -
                 return invalid(
                     "metadata.labels",
                     format!(
-                        "Invalid value: \"{value}\": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and be no more than 63 characters"
+                        "Invalid value: \"{value}\": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' \
+                         or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex \
+                         used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
                     ),
                 );
             }
@@ -39,9 +52,11 @@ pub(crate) fn check(kind: &Kind, name: &str, old: Option<&Value>, new: &Value) -
     let Some(old) = old else { return Ok(()) };
     if at(old, "metadata.deletionTimestamp").is_string() {
         let had = at(old, "metadata.finalizers").as_array().cloned().unwrap_or_default();
-        if items(meta, "finalizers").any(|one| !had.contains(one)) {
-            let what = "Forbidden: no new finalizers can be added if the object is being deleted";
-            return invalid("metadata.finalizers", what.to_owned());
+        let new: Vec<String> = items(meta, "finalizers").filter(|one| !had.contains(one)).map(Value::to_string).collect();
+        if !new.is_empty() {
+            let found = format!("found new finalizers []string{{{}}}", new.join(", "));
+            let what = format!("Forbidden: no new finalizers can be added if the object is being deleted, {found}");
+            return invalid("metadata.finalizers", what);
         }
     }
     if matches!(kind.kind.as_str(), "ConfigMap" | "Secret") && kind.group.is_empty() && *at(old, "immutable") == true {

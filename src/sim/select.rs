@@ -1,6 +1,7 @@
 use serde_json::Value;
 
 use super::json::at;
+use super::kind::Kind;
 use super::refusal::Refusal;
 
 /// A label selector and a field selector together; the default selects everything.
@@ -26,10 +27,16 @@ enum Is {
 }
 
 impl Selector {
-    pub(crate) fn parse(labels: &str, fields: &str) -> Result<Self, Refusal> {
-        let labels = split(labels).into_iter().map(requirement).collect::<Result<_, _>>()?;
-        let fields = split(fields).into_iter().map(field).collect::<Result<_, _>>()?;
+    pub(crate) fn parse(kind: &Kind, labels: &str, fields: &str) -> Result<Self, Refusal> {
+        let labels =
+            split(labels).into_iter().enumerate().map(|(place, text)| requirement(place, text)).collect::<Result<_, _>>()?;
+        let fields = split(fields).into_iter().map(|text| field(kind, text)).collect::<Result<_, _>>()?;
         Ok(Self { labels, fields })
+    }
+
+    /// Whether nothing is left out.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
     }
 
     pub(crate) fn matches(&self, object: &Value) -> bool {
@@ -61,7 +68,11 @@ fn split(text: &str) -> Vec<&str> {
     .collect()
 }
 
-fn requirement(text: &str) -> Result<Requirement, Refusal> {
+fn requirement(place: usize, text: &str) -> Result<Requirement, Refusal> {
+    if let Some(wrong) = text.chars().next().filter(|first| "=(<>)".contains(*first)) {
+        let expected = if place == 0 { "!, identifier, or 'end of string'" } else { "identifier after ','" };
+        return Err(Refusal::bad_request(format!("found '{wrong}', expected: {expected}")));
+    }
     let set = |rest: &str| -> Option<Vec<String>> {
         let inner = rest.trim().strip_prefix('(')?.strip_suffix(')')?;
         Some(inner.split(',').map(|value| value.trim().to_owned()).collect())
@@ -83,12 +94,16 @@ fn requirement(text: &str) -> Result<Requirement, Refusal> {
         Some(is) if !key.trim().contains(|c: char| c.is_whitespace() || "()<>!".contains(c)) => {
             Ok(Requirement { key: key.trim().to_owned(), is })
         }
-        _ => Err(Refusal::bad_request(format!("unable to parse requirement: found '{text}'"))),
+        _ => {
+            let found = text.split_whitespace().nth(1).unwrap_or(text);
+            let expected = "in, notin, =, ==, !=, gt, lt";
+            Err(Refusal::bad_request(format!("unable to parse requirement: found '{found}', expected: {expected}")))
+        }
     }
 }
 
 /// Only the fields that the operator selects by: the real server has a fixed list per kind too, and refuses the rest.
-fn field(text: &str) -> Result<(&'static str, bool, String), Refusal> {
+fn field(kind: &Kind, text: &str) -> Result<(&'static str, bool, String), Refusal> {
     let (key, equal, value) = if let Some((key, value)) = text.split_once("!=") {
         (key, false, value)
     } else if let Some((key, value)) = text.split_once("==").or_else(|| text.split_once('=')) {
@@ -100,7 +115,16 @@ fn field(text: &str) -> Result<(&'static str, bool, String), Refusal> {
         "metadata.name" => "/metadata/name",
         "metadata.namespace" => "/metadata/namespace",
         "spec.nodeName" => "/spec/nodeName",
-        _ => return Err(Refusal::bad_request(format!("field label not supported: {key}"))),
+        // Kinds with fields of their own say it in other words.
+        _ if kind.is_custom()
+            || matches!(kind.kind.as_str(), "Secret" | "Pod" | "Node" | "Event" | "Namespace" | "Job" | "ReplicaSet") =>
+        {
+            return Err(Refusal::bad_request(format!("field label not supported: {key}")));
+        }
+        _ => {
+            let known = "only \"metadata.name\", \"metadata.namespace\"";
+            return Err(Refusal::bad_request(format!("\"{key}\" is not a known field selector: {known}")));
+        }
     };
     Ok((pointer, equal, value.to_owned()))
 }

@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use serde_json::{Value, json};
 
-use super::json::{at, members, set};
+use super::json::{at, map, members, set, text};
 use super::kind::Kind;
 use super::patch::{parse, patched};
 use super::refusal::Refusal;
@@ -39,6 +40,7 @@ pub(crate) fn serve(store: &mut Store, ask: &Ask) -> Result<Served, Refusal> {
             "create" if kind.namespaced && across => Err(Refusal::not_allowed()),
             "create" => Ok(Served::Object(201, store.create(&kind, namespace, parse(&ask.body)?, false, ask.dry_run)?)),
             "deletecollection" if !across || !kind.namespaced => delete_collection(store, &kind, namespace, ask),
+            "update" if kind.is_custom() => Err(Refusal::bad_request("name must be provided")),
             _ => Err(Refusal::not_allowed()),
         };
     };
@@ -48,7 +50,8 @@ pub(crate) fn serve(store: &mut Store, ask: &Ask) -> Result<Served, Refusal> {
         Some("status") if kind.status_subresource => change(store, &kind, &key, Part::Status, ask),
         Some("scale") if kind.scale => scale(store, &kind, &key, ask),
         Some("eviction") if kind.kind == "Pod" => evict(store, &kind, &key, ask),
-        Some(_) => Err(Refusal::no_such_path()),
+        Some(_) if kind.is_custom() => Err(Refusal::not_found(&kind, name)),
+        Some(_) => Err(Refusal::no_subresource()),
     }
 }
 
@@ -100,7 +103,17 @@ fn change(store: &mut Store, kind: &Kind, key: &Key, part: Part, ask: &Ask) -> R
         }
         "update" => {
             let mut next: Value = parse(&ask.body)?;
+            named(&next, key)?;
+            // A Lease is the one kind of firedrill's that an update creates.
+            if kind.kind == "Lease" && object.is_err() {
+                return recreate(store, kind, key, next, ask);
+            }
             let object = object?;
+            let uid = text(&next, "metadata.uid");
+            let is_other = !uid.is_empty() && uid != text(&object, "metadata.uid");
+            if !kind.takes_any_update() && text(&next, "metadata.resourceVersion").is_empty() && !is_other {
+                return Err(Refusal::unconditional(kind, &key.name));
+            }
             // A client that knows nothing of field ownership does not give it up.
             if at(&next, "metadata.managedFields").is_null() && at(&next, "metadata").is_object() {
                 set(&mut next, "metadata.managedFields", at(&object, "metadata.managedFields").clone());
@@ -109,7 +122,7 @@ fn change(store: &mut Store, kind: &Kind, key: &Key, part: Part, ask: &Ask) -> R
         }
         "patch" => {
             let object = object?;
-            let mut next = patched(&object, &ask.content_type, &ask.body)?;
+            let mut next = patched(&object, &ask.content_type, &ask.body, kind.is_custom())?;
             // Absent from a merge patch means unchanged, and a patch that removed it is not guarded.
             if at(&next, "metadata.name").is_null() {
                 set(&mut next, "metadata.name", at(&object, "metadata.name").clone());
@@ -121,12 +134,31 @@ fn change(store: &mut Store, kind: &Kind, key: &Key, part: Part, ask: &Ask) -> R
     Ok(Served::Object(200, store.update(kind, key, next, part, ask.dry_run)?))
 }
 
+fn named(object: &Value, key: &Key) -> Result<(), Refusal> {
+    let name = text(object, "metadata.name");
+    if name == key.name {
+        return Ok(());
+    }
+    let why = format!("the name of the object ({name}) does not match the name on the URL ({})", key.name);
+    Err(Refusal::bad_request(why))
+}
+
+/// Whatever version the update was guarded by, but not whatever uid.
+fn recreate(store: &mut Store, kind: &Kind, key: &Key, mut object: Value, ask: &Ask) -> Result<Served, Refusal> {
+    let uid = text(&object, "metadata.uid");
+    if !uid.is_empty() {
+        return Err(Refusal::other_uid(kind, &key.namespace, &key.name, uid, ""));
+    }
+    map(&mut object, "metadata").remove("resourceVersion");
+    Ok(Served::Object(201, store.create(kind, &key.namespace, object, false, ask.dry_run)?))
+}
+
 fn scale(store: &mut Store, kind: &Kind, key: &Key, ask: &Ask) -> Result<Served, Refusal> {
     let object = store.get(key).cloned().ok_or_else(|| Refusal::not_found(kind, &key.name))?;
     let next = match ask.verb {
         "get" => return Ok(Served::Plain(200, scale_of(&object))),
         "update" => parse(&ask.body)?,
-        "patch" => patched(&scale_of(&object), &ask.content_type, &ask.body)?,
+        "patch" => patched(&scale_of(&object), &ask.content_type, &ask.body, false)?,
         _ => return Err(Refusal::not_allowed()),
     };
     let Some(replicas) = at(&next, "spec.replicas").as_u64().or(at(&next, "spec.replicas").is_null().then_some(0)) else {
@@ -147,9 +179,10 @@ fn scale_of(object: &Value) -> Value {
     }
     let labels = members(object, "spec.selector.matchLabels");
     let selector: Vec<String> = labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+    let replicas = at(object, "spec.replicas").as_u64().unwrap_or(1);
     json!({
         "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
-        "spec": {"replicas": at(object, "spec.replicas").as_u64().unwrap_or(1)},
+        "spec": if replicas == 0 { json!({}) } else { json!({"replicas": replicas}) },
         "status": {"replicas": at(object, "status.replicas").as_u64().unwrap_or(0), "selector": selector.join(",")},
     })
 }
@@ -169,13 +202,14 @@ fn evict(store: &mut Store, kind: &Kind, key: &Key, ask: &Ask) -> Result<Served,
 }
 
 fn delete_collection(store: &mut Store, kind: &Kind, namespace: &str, ask: &Ask) -> Result<Served, Refusal> {
-    let selector = ask.selector()?;
+    let selector = ask.selector(kind)?;
     let chosen = store.list(kind, namespace).filter(|(_, object)| selector.matches(object));
-    let keys: Vec<Key> = chosen.map(|(key, _)| key.clone()).collect();
-    for key in &keys {
+    let chosen: Vec<(Key, Object)> = chosen.map(|(key, object)| (key.clone(), Object::clone(object))).collect();
+    for (key, _) in &chosen {
         store.delete(kind, key, &Deletion::default(), ask.dry_run)?;
     }
-    Ok(Served::Plain(200, json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})))
+    // Told as they were.
+    Ok(Served::Plain(200, listed(kind, json!({}), chosen.iter().map(|(_, object)| object), ask.metadata_only)))
 }
 
 /// A version that this server never had: of the future, or of another server.
@@ -191,10 +225,11 @@ fn watch(store: &Store, kind: Kind, namespace: &str, ask: &Ask) -> Result<Served
     if ask.is_set("sendInitialEvents") {
         return Err(Refusal::no_watch_list());
     }
+    let selector = ask.selector(&kind)?;
     Ok(Served::Watch(Box::new(Terms {
         kind,
         namespace: namespace.into(),
-        selector: ask.selector()?,
+        selector,
         metadata_only: ask.metadata_only,
         bookmarks: ask.is_set("allowWatchBookmarks"),
         since: not_of_the_future(store, ask)?,
@@ -213,7 +248,7 @@ fn list(store: &Store, kind: &Kind, namespace: &str, ask: &Ask) -> Result<Served
         return Err(Refusal::expired(revision, store.floor));
     }
     let then: BTreeMap<Key, Object> = store.as_of(kind, |change| change.revision > revision);
-    let selector = ask.selector()?;
+    let selector = ask.selector(kind)?;
     let matching =
         |(key, object): &(&Key, &Object)| (namespace.is_empty() || key.namespace == namespace) && selector.matches(object);
     let mut rest = then.iter().filter(|(key, _)| after.as_ref().is_none_or(|after| *key > after)).filter(matching);
@@ -222,21 +257,28 @@ fn list(store: &Store, kind: &Kind, namespace: &str, ask: &Ask) -> Result<Served
     let chosen: Vec<(&Key, &Object)> = rest.by_ref().take(limit).collect();
     let remaining = rest.count();
     let mut metadata = json!({"resourceVersion": revision.to_string()});
-    if let (Some((last, _)), 1..) = (chosen.last(), remaining) {
-        set(&mut metadata, "continue", json!(format!("{revision}.{}.{}", last.namespace, last.name)));
-        set(&mut metadata, "remainingItemCount", json!(remaining));
-    }
-    let items: Vec<Value> =
-        chosen.into_iter().map(|(_, object)| item(kind, &shaped(object, ask.metadata_only), ask.metadata_only)).collect();
-    let (api_version, kind) = if ask.metadata_only {
-        ("meta.k8s.io/v1".into(), "PartialObjectMetadata")
-    } else {
-        (kind.api_version(), kind.kind.as_str())
+    // Whether there is more is told by what lies behind the page, selected or not; how much only where nothing is selected.
+    let behind = |last: &Key| {
+        let own = |key: &Key| namespace.is_empty() || key.namespace == namespace;
+        then.range((Bound::Excluded(last), Bound::Unbounded)).any(|(key, _)| own(key))
     };
-    Ok(Served::Plain(
-        200,
-        json!({"apiVersion": api_version, "kind": format!("{kind}List"), "metadata": metadata, "items": items}),
-    ))
+    if let Some((last, _)) = chosen.last().filter(|(last, _)| chosen.len() == limit && behind(last)) {
+        set(&mut metadata, "continue", json!(format!("{revision}.{}.{}", last.namespace, last.name)));
+        if selector.is_everything() {
+            set(&mut metadata, "remainingItemCount", json!(remaining));
+        }
+    }
+    Ok(Served::Plain(200, listed(kind, metadata, chosen.into_iter().map(|(_, object)| object), ask.metadata_only)))
+}
+
+fn listed<'a>(kind: &Kind, mut metadata: Value, objects: impl Iterator<Item = &'a Object>, metadata_only: bool) -> Value {
+    let items: Vec<Value> = objects.map(|object| item(kind, &shaped(object, metadata_only), metadata_only)).collect();
+    if kind.is_custom() && !metadata_only && at(&metadata, "continue").is_null() {
+        set(&mut metadata, "continue", json!(""));
+    }
+    let (api_version, kind) =
+        if metadata_only { ("meta.k8s.io/v1".into(), "PartialObjectMetadata") } else { (kind.api_version(), kind.kind.as_str()) };
+    json!({"apiVersion": api_version, "kind": format!("{kind}List"), "metadata": metadata, "items": items})
 }
 
 /// Real servers leave apiVersion and kind out of the items of built-in kinds; who needs them has to know that.

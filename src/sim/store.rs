@@ -162,6 +162,9 @@ impl Store {
         if !whole && meta.get("resourceVersion").and_then(Value::as_str).is_some_and(|version| !version.is_empty()) {
             return Err(Refusal::version_on_create());
         }
+        if !kind.namespaced {
+            meta.remove("namespace");
+        }
         if meta.get("namespace").and_then(Value::as_str).is_some_and(|given| given != namespace) {
             return Err(Refusal::bad_request(
                 "the namespace of the provided object does not match the namespace sent on the request",
@@ -171,12 +174,20 @@ impl Store {
         let name = match (given("name"), given("generateName")) {
             ("", "") => {
                 let what = "Required value: name or generateName is required";
-                return Err(Refusal::invalid(kind, "", "metadata.name", what));
+                let mut refusal = Refusal::invalid(kind, "", "metadata.name", what);
+                if kind.is_custom() {
+                    refusal.not_all_checked();
+                }
+                return Err(refusal);
             }
             ("", prefix) => format!("{prefix}{}", suffix(uids)),
             (name, _) => name.to_owned(),
         };
-        meta.retain(|field, _| whole && matches!(field.as_str(), "uid" | "creationTimestamp") || !is_servers(field));
+        // Where nobody counts generations, the given one stays.
+        let stays = |field: &str| {
+            whole && matches!(field, "uid" | "creationTimestamp") || field == "generation" && !kind.has_generation()
+        };
+        meta.retain(|field, _| stays(field) || !is_servers(field));
         meta.insert("name".into(), json!(name));
         meta.entry("uid").or_insert_with(|| json!(uid(uids)));
         meta.entry("creationTimestamp").or_insert_with(|| json!(now));
@@ -198,8 +209,9 @@ impl Store {
         tidy(&mut object);
         super::rules::check(kind, &name, None, &object)?;
         let key = Key::new(kind, namespace, &name);
-        if self.objects.contains_key(&key) {
-            return Err(Refusal::already_exists(kind, &name));
+        if let Some(there) = self.objects.get(&key) {
+            let refusal = if is_going(there) { Refusal::being_deleted } else { Refusal::already_exists };
+            return Err(refusal(kind, &name));
         }
         Ok(if dry { Arc::new(object) } else { self.put(key, object) })
     }
@@ -226,18 +238,24 @@ impl Store {
                 text(was, "name")
             )));
         }
+        if let Some(uid) = at(is, "uid").as_str().filter(|uid| *at(was, "uid") != *uid) {
+            return Err(Refusal::other_uid(kind, &key.namespace, &key.name, uid, text(was, "uid")));
+        }
         if at(is, "resourceVersion").as_str().is_some_and(|version| !version.is_empty() && *at(was, "resourceVersion") != version)
         {
             return Err(Refusal::stale(kind, &key.name));
         }
-        if let Some(uid) = at(is, "uid").as_str().filter(|uid| *at(was, "uid") != *uid) {
-            let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", text(was, "uid"));
-            return Err(Refusal::conflict(kind, &key.name, &why));
-        }
         let mut next = match part {
+            // Of built-in kinds the metadata is written along.
             Part::Status => {
                 let mut next = Value::clone(&old);
                 set_status(&mut next, &new);
+                if !kind.is_custom() {
+                    set(&mut next, "metadata", at(&new, "metadata").clone());
+                    if kind.kind == "Deployment" {
+                        set(&mut next, "metadata.labels", at(&old, "metadata.labels").clone());
+                    }
+                }
                 next
             }
             Part::Main | Part::Whole => new,
@@ -257,7 +275,7 @@ impl Store {
         if next == *old {
             return Ok(old);
         }
-        if kind.has_generation() && differs_outside(kind, &next, &old) {
+        if kind.has_generation() && part != Part::Status && differs_outside(kind, &next, &old) {
             set(&mut next, "metadata.generation", json!(at(&old, "metadata.generation").as_u64().unwrap_or(1) + 1));
         }
         if dry {
@@ -277,11 +295,12 @@ impl Store {
         for (what, wanted, is, hint) in guards {
             if let Some(wanted) = wanted.as_ref().filter(|wanted| *wanted != is) {
                 let why = format!("the {what} in the precondition ({wanted}) does not match the {what} in record ({is}). {hint}");
-                return Err(Refusal::conflict(kind, &key.name, &why));
+                return Err(Refusal::not_that_one(kind, &key.name, &why));
             }
         }
         if dry {
-            return Ok((old, true));
+            let stays = is_namespace(key) || has_finalizers(&old);
+            return Ok(if stays && !is_going(&old) { (Arc::new(self.marked(&old)), false) } else { (old, !stays) });
         }
         let gone = self.take(key, how.orphan);
         Ok(gone.map_or_else(|| (self.objects.get(key).cloned().unwrap_or(old), false), |object| (object, true)))
@@ -293,10 +312,7 @@ impl Store {
         let is_namespace = is_namespace(key);
         if is_namespace || has_finalizers(old) {
             if !is_going(old) {
-                let mut marked = Value::clone(old);
-                let now = timestamp(&self.clock);
-                map(&mut marked, "metadata")
-                    .extend([("deletionTimestamp".into(), json!(now)), ("deletionGracePeriodSeconds".into(), json!(0))]);
+                let mut marked = self.marked(old);
                 if is_namespace {
                     set(&mut marked, "status.phase", json!("Terminating"));
                 }
@@ -312,6 +328,17 @@ impl Store {
             return None;
         }
         Some(self.remove(key, None, orphan))
+    }
+
+    fn marked(&self, object: &Value) -> Value {
+        let (mut marked, now) = (object.clone(), timestamp(&self.clock));
+        let meta = map(&mut marked, "metadata");
+        meta.extend([("deletionTimestamp".into(), json!(now)), ("deletionGracePeriodSeconds".into(), json!(0))]);
+        // Its end counts as a change of what is wanted.
+        if let Some(generation) = meta.get("generation").and_then(Value::as_u64).filter(|generation| *generation > 0) {
+            meta.insert("generation".into(), json!(generation + 1));
+        }
+        marked
     }
 
     fn is_over(&self, key: &Key, object: &Value) -> bool {

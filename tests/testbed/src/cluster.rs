@@ -30,6 +30,8 @@ const CALL: Duration = Duration::from_mins(1);
 /// How long an API server may take to be ready; 4 s alone, 9 s with three others on two cores.
 const START: Duration = Duration::from_mins(2);
 
+/// The API server as it is reached from within its namespace.
+const INSIDE: &str = "https://127.0.0.1:6443";
 /// The edge's kubeconfig in a cluster's folder: its own user, so that the audit log tells its writes from an administrator's.
 const EDGE_KUBECONFIG: &str = "traefik.kubeconfig";
 
@@ -154,11 +156,10 @@ impl Cluster {
             "stages.yaml",
             &include_str!("../assets/stages.yaml").replace("POD_READY_MS", &spec.pod_ready.as_millis().to_string()),
         )?;
-        let inside = "https://127.0.0.1:6443";
         for (file, user, group, server) in [
-            ("kcm.kubeconfig", "system:kube-controller-manager", None, inside),
-            ("scheduler.kubeconfig", "system:kube-scheduler", None, inside),
-            ("kwok.kubeconfig", "kwok", Some("system:masters"), inside),
+            ("kcm.kubeconfig", "system:kube-controller-manager", None, INSIDE),
+            ("scheduler.kubeconfig", "system:kube-scheduler", None, INSIDE),
+            ("kwok.kubeconfig", "kwok", Some("system:masters"), INSIDE),
             (EDGE_KUBECONFIG, "traefik", Some("system:masters"), outside.as_str()),
         ] {
             let identity = authority.client(user, group)?;
@@ -235,12 +236,18 @@ impl Cluster {
         Ok((events, offset + u64::try_from(whole).unwrap_or_default()))
     }
 
-    /// Runs kubectl as administrator; its standard output. A request takes at most 10 s (unless `args` have their own `--request-timeout`), the call
+    /// Runs kubectl as administrator, within the region, so that no partition is in its way; its standard output. A request takes at most 10 s (unless `args` have their own `--request-timeout`), the call
     /// at most 1 min. `stdin` is what `-f -` reads.
     pub async fn kubectl(&self, args: &[&str], stdin: Option<&str>) -> Result<String> {
         let what = format!("kubectl --context {} {}", self.name(), args.join(" "));
-        let mut command = tokio::process::Command::new(&self.tools.kubectl);
-        command.arg("--kubeconfig").arg(self.kubeconfig()).arg("--cache-dir").arg(self.spec.folder.join("kubectl"));
+        let mut command = tokio::process::Command::new("ip");
+        command.args(["netns", "exec", &self.spec.namespace.name]).arg(&self.tools.kubectl);
+        command
+            .arg("--kubeconfig")
+            .arg(self.kubeconfig())
+            .args(["--server", INSIDE])
+            .arg("--cache-dir")
+            .arg(self.spec.folder.join("kubectl"));
         if !args.iter().any(|arg| arg.starts_with("--request-timeout")) {
             command.arg(format!("--request-timeout={}s", REQUEST.as_secs()));
         }
@@ -302,6 +309,12 @@ impl Cluster {
     /// Ends a partition of any kind; nothing to do when there is none.
     pub fn heal(&self) -> Result<()> {
         self.spec.namespace.heal(&self.tools.nft)
+    }
+
+    /// Stops the controllers and the scheduler, or lets them go on: what is written then is written by whoever asks, and by nobody else.
+    pub fn controllers(&self, run: bool) -> Result<()> {
+        let mut own = self.controllers.iter().filter(|process| !process.name().ends_with("kwok"));
+        own.try_for_each(|process| process.signal(if run { "CONT" } else { "STOP" }))
     }
 
     /// Stops what stands for the kubelets of all nodes, or lets it go on. Nodes are seen to be silent after about 50 s.
