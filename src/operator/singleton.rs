@@ -12,7 +12,7 @@ use crate::terms::{ClusterUid, Kind, Object, Owner, RegionName, Term, Timestamp}
 use chrono::TimeDelta;
 use futures::future::join_all;
 use http::Method;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How long a read of the singleton itself may take.
@@ -157,10 +157,14 @@ impl Operator {
         let mut names: Vec<String> = spec.regions.clone();
         names.extend(progress.holder.iter().chain(&progress.home).cloned());
         names.extend(order.iter().map(|order| order.to.to_string()));
-        // Where something of ours may still stand, though the spec names that region no more.
+        // Where something of ours may still stand, though the spec names that region no more; one Region for each such cluster.
         let stands =
             |cluster: &ClusterUid| progress.places.iter().any(|place| place.target.starts_with(&format!("{}/", cluster.0)));
-        names.extend(regions.iter().filter(|(_, cluster)| cluster.as_ref().is_some_and(stands)).map(|(name, _)| name.clone()));
+        let mut sighted: BTreeSet<&ClusterUid> = names.iter().filter_map(|name| regions.get(name)?.as_ref()).collect();
+        let known = regions.iter().filter_map(|(name, cluster)| Some((name, cluster.as_ref()?)));
+        let held = known.filter(|(_, cluster)| stands(cluster) && sighted.insert(cluster));
+        let held: Vec<String> = held.map(|(name, _)| name.clone()).collect();
+        names.extend(held);
         let mut clusters = BTreeMap::new();
         let mut problem = None;
         for name in names {

@@ -39,6 +39,15 @@ pub const HELMS: &str = "catalog";
 /// Runs a test on the stage, which the first one builds, when it is its turn. A test that fails takes its stage down with it: who
 /// comes next gets a new one, and shall not fail for what the other left.
 pub fn on_stage(test: impl AsyncFnOnce(&Stage)) {
+    run(test, true);
+}
+
+/// As [`on_stage`], for a test that leaves behind what nobody else should have to live with.
+pub fn on_spent_stage(test: impl AsyncFnOnce(&Stage)) {
+    run(test, false);
+}
+
+fn run(test: impl AsyncFnOnce(&Stage), others_follow: bool) {
     RUNTIME.block_on(async {
         let mut turn = STAGE.lock().await;
         let stage = match turn.take() {
@@ -47,7 +56,7 @@ pub fn on_stage(test: impl AsyncFnOnce(&Stage)) {
         };
         stage.calm().await;
         test(&stage).await;
-        *turn = Some(stage);
+        *turn = Some(stage).filter(|_| others_follow);
     });
 }
 

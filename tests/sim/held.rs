@@ -417,7 +417,12 @@ fn a_region_that_is_taken_out_of_the_spec_gets_back_what_was_changed_there() {
         let instance = fleet.world.fleet.operator("b", &Fates::calm());
         fleet.until("the stop", 2, |fleet| fleet.workload("us-east", "CronJob")["spec"]["suspend"] == true).await;
         assert_eq!(fleet.workload("us-east", "CronJob")["spec"]["startingDeadlineSeconds"], 10);
+        // Another Region of that cluster is none of this singleton's business.
+        let mut twin = hub.get("Region", "", "us-east").unwrap();
+        twin["metadata"] = json!({"name": "twin"});
+        hub.seed(twin).unwrap();
         fleet.pass(60).await;
+        assert_eq!(condition(&fleet.status("CronJob"), "Ready").1, "Held");
         hub.edit("SingletonWorkload", "shop", "cronjob", |object| object["spec"]["regions"] = json!(["eu-west", "ap-south"]))
             .unwrap();
         let is_left = |fleet: &Fleet| fleet.workload("us-east", "CronJob")["metadata"].to_string().contains("firedrill.dev/");

@@ -112,9 +112,9 @@ pub fn lead(
     let moves = matches!(next.stage, Stage::Stopping | Stage::Publishing | Stage::Starting);
     let pause = match () {
         () if moves => TICK,
-        () if next.two_since.is_some() || facts.named.is_some() || facts.deleted || !effects.is_empty() || !trials.is_empty() => {
-            WATCH
-        }
+        () if next.two_since.is_some() || facts.named.is_some() || facts.deleted || !effects.is_empty() => WATCH,
+        // What is only tried before it is adopted has time.
+        () if !trials.is_empty() && next.stage != Stage::Observed => WATCH,
         () => LOOK,
     };
     (Decision { progress: next, effects, wake: Some(now + pause) }, trials)
