@@ -237,12 +237,14 @@ fn bring(
         };
         let there = &found.value;
         // Value and claim change in one write. So beside our claim only what it says we wrote is ours, and a value that somebody
-        // has put back to the baseline is theirs; `from` is for a claim that is older than our last write. Without a claim there
-        // may not have been a write yet.
+        // has put back to the baseline is theirs; `from` is for a claim that is older than our last write, which one that says `to`
+        // is not. Without a claim there may not have been a write yet.
         let known = hand == Hand::Overruled
             || *there == change.to
             || match &entry {
-                Some(entry) => *there == entry.is || (*there == change.from && change.from != change.was),
+                Some(entry) => {
+                    *there == entry.is || (entry.is != change.to && *there == change.from && change.from != change.was)
+                }
                 None => *there == change.was || *there == change.from,
             };
         if !known {

@@ -315,3 +315,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_value_of_the_level_before_is_somebodys_once_the_claim_says_the_next() {
+    // From 60 over 11 to 0; the claim says 0, and somebody sets 11.
+    let before = route(&[("a", Some(60))]);
+    let last = [Change { from: Some(json!(11)), ..change("a", Some(60), Some(0)) }];
+    let write_ = write(&before, &target(), &drill("d"), Term(1), &last, &[]).unwrap().unwrap();
+    let mut json = apply(&before, &write_).unwrap().json().clone();
+    json["spec"]["rules"][0]["backendRefs"][0]["weight"] = json!(11);
+    let edited = Object::new(json.clone());
+    let refused = write(&edited, &target(), &drill("d"), Term(2), &last, &[]).unwrap_err();
+    let Refusal::Foreign(conflicts) = refused else { panic!("{refused}") };
+    assert_eq!((conflicts[0].found.as_str(), conflicts[0].ours.as_str()), ("11", "0"));
+    // Beside a claim of the level before that, it is what our own last write left.
+    let first = [change("a", Some(60), Some(40))];
+    let older = apply(&before, &write(&before, &target(), &drill("d"), Term(1), &first, &[]).unwrap().unwrap()).unwrap();
+    json["metadata"]["annotations"] = older.json()["metadata"]["annotations"].clone();
+    assert!(write(&Object::new(json), &target(), &drill("d"), Term(2), &last, &[]).unwrap().is_some());
+}
