@@ -48,7 +48,7 @@ fn drill(seed: u64, hurried: bool) -> Run {
         }
         fleet.start(&Pace::default());
         let instance = fleet.operator("bench", &Fates::calm());
-        tokio::time::sleep(Duration::from_secs(10)).await;
+        tokio::time::sleep(Duration::from_secs(15)).await;
         let (before, begun) = (fleet.snapshot(), fleet.clock.now());
         fleet.drill("bench", "eu-west").unwrap();
         let hub = fleet.server("hub").unwrap();

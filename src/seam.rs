@@ -66,6 +66,15 @@ impl Clock {
         Self::Virtual { base, start: tokio::time::Instant::now(), skew: chrono::TimeDelta::zero() }
     }
 
+    /// The same clock, off by so much more; the machine's cannot be.
+    #[must_use]
+    pub fn skewed(&self, by: chrono::TimeDelta) -> Self {
+        match self {
+            Self::Wall => Self::Wall,
+            Self::Virtual { base, start, skew } => Self::Virtual { base: *base, start: *start, skew: *skew + by },
+        }
+    }
+
     /// The time.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]

@@ -4,7 +4,7 @@ use crate::operator::restore::Restore;
 use crate::operator::{Operator, Settings};
 use crate::seam::{Clock, Network, Seam};
 use crate::sim::physics::{self, Pace};
-use crate::sim::{Fates, Kind, Link, Physics, Prometheus, Server};
+use crate::sim::{Edge, Fates, Kind, Link, Physics, Prometheus, Server};
 use crate::terms::{Json, Timestamp};
 use futures::future::BoxFuture;
 use k8s_openapi::ByteString;
@@ -28,7 +28,9 @@ pub struct Embedded {
     pub clock: Clock,
     /// The hub and the regions, by name; the hub is `hub`.
     pub servers: BTreeMap<String, Server>,
-    /// What sees the users.
+    /// The users.
+    pub edge: Edge,
+    /// What sees them.
     pub prometheus: Arc<Prometheus>,
     seed: u64,
     physics: Vec<JoinHandle<()>>,
@@ -105,26 +107,64 @@ impl Embedded {
             servers.insert(name.to_owned(), server);
         }
         let hub = servers.get("hub").cloned().ok_or("no hub")?;
-        let prometheus = Prometheus::new(hub);
-        let fleet = Self { clock, servers, prometheus: Arc::new(prometheus), seed, physics: Vec::new() };
+        let edge = Edge::new(hub.clone());
+        servers.values().filter(|server| server.name() != "hub").for_each(|server| edge.limit(server, f64::INFINITY));
+        let prometheus = Arc::new(Prometheus::new(hub, edge.clone()));
+        let fleet = Self { clock, servers, edge, prometheus, seed, physics: Vec::new() };
         for name in fleet.servers.keys() {
             for namespace in layout.namespaces.iter().map(String::as_str).chain([NAMESPACE]) {
                 fleet.add(name, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}))?;
             }
         }
         for region in &layout.regions {
-            fleet.furnish(region, &layout.namespaces)?;
+            fleet.reach(region)?;
+            if !layout.bare {
+                fleet.furnish(region, &layout.namespaces)?;
+            }
         }
         for (server, object) in &layout.objects {
             fleet.add(server, object.clone())?;
+            let text = |of: &Json, field: &str| of.get(field).and_then(Json::as_str).unwrap_or_default().to_owned();
+            if text(object, "kind") == "TrafficRoute" {
+                let backends = object.pointer("/spec/backends").and_then(Json::as_array).into_iter().flatten();
+                backends.for_each(|backend| fleet.edge.place(&text(backend, "name"), &text(backend, "region")));
+            }
         }
         Ok(fleet)
     }
 
+    /// Every region's Ready pods carry what they have now with the headroom that losing one region takes, and no more; where they have no users,
+    /// as much as the others' do.
+    pub fn limit(&self) {
+        let regions = || self.servers.iter().filter(|(name, _)| *name != "hub");
+        let now = |name: &String| self.edge.users(name).filter(|(users, pods)| *users > 0.0 && *pods > 0.0);
+        let (users, pods) =
+            regions().filter_map(|(name, _)| now(name)).fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        let limits: Vec<(&Server, f64)> = regions()
+            .map(|(name, server)| {
+                let (users, pods) = now(name).unwrap_or((users, pods));
+                (server, users / pods * self.headroom())
+            })
+            .collect();
+        for (server, per_pod) in limits {
+            self.edge.limit(server, per_pod);
+        }
+    }
+
+    /// How much more than today the regions must carry when one of them is gone.
+    #[must_use]
+    pub fn headroom(&self) -> f64 {
+        let regions = u32::try_from(self.servers.len().saturating_sub(1)).unwrap_or(u32::MAX);
+        f64::from(regions) / f64::from(regions.saturating_sub(1).max(1))
+    }
+
     /// Starts what controllers and kubelets do in every region.
     pub fn start(&mut self, pace: &Pace) {
-        self.physics =
-            self.servers.values().map(|server| tokio::spawn(physics::run(server.clone(), Physics::new(pace.clone())))).collect();
+        let run = |(name, server): (&String, &Server)| {
+            let (name, edge) = (name.clone(), self.edge.clone());
+            tokio::spawn(physics::run(server.clone(), Physics::new(pace.clone()), move || edge.load(&name)))
+        };
+        self.physics = self.servers.iter().map(run).collect();
     }
 
     /// Makes the plan's holds and windows a few seconds, so that a drill takes well under a minute.
@@ -143,7 +183,9 @@ impl Embedded {
         let name = |route: &Json| route.pointer("/metadata/name").and_then(Json::as_str).unwrap_or_default().to_owned();
         for route in hub.list("TrafficRoute", "shop") {
             hub.edit("TrafficRoute", "shop", &name(&route), |route| {
-                json_patch::merge(route, &json!({"spec": {"confirm": {"window": "2s"}}}));
+                let query =
+                    route.pointer("/spec/confirm/query").and_then(Json::as_str).unwrap_or_default().replace("[30s]", "[2s]");
+                json_patch::merge(route, &json!({"spec": {"confirm": {"window": "2s", "query": query}}}));
             })
             .map_err(|refusal| format!("{refusal:?}"))?;
         }
@@ -198,7 +240,7 @@ impl Embedded {
         self.server(server)?.seed(object).map(drop).map_err(|refusal| format!("{server}: {name}: {refusal:?}"))
     }
 
-    /// Nodes and workloads of a region, and how the hub reaches it.
+    /// Nodes and workloads of a region.
     fn furnish(&self, region: &str, namespaces: &[String]) -> Result<(), String> {
         for node in 0..3 {
             let allocatable = json!({"cpu": "8", "memory": "32Gi", "pods": "110"});
@@ -206,7 +248,7 @@ impl Embedded {
             self.add(
                 region,
                 json!({
-                    "apiVersion": "v1", "kind": "Node", "metadata": {"name": format!("{region}-{node}")},
+                    "apiVersion": "v1", "kind": "Node", "metadata": {"name": format!("{region}-{node}")}, "spec": {},
                     "status": {"allocatable": allocatable, "capacity": allocatable, "conditions": ready},
                 }),
             )?;
@@ -219,6 +261,11 @@ impl Embedded {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// How the hub reaches a region.
+    fn reach(&self, region: &str) -> Result<(), String> {
         let kubeconfig = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": region,
             "contexts": [{"name": region, "context": {"cluster": region, "user": region}}],
@@ -257,6 +304,12 @@ impl Embedded {
     /// Starts one instance of the operator. `fates` decides what becomes of its calls.
     #[must_use]
     pub fn operator(&self, identity: &str, fates: &Fates) -> Instance {
+        self.skewed(identity, fates, chrono::TimeDelta::zero())
+    }
+
+    /// The same, with a clock that is off by this much.
+    #[must_use]
+    pub fn skewed(&self, identity: &str, fates: &Fates, skew: chrono::TimeDelta) -> Instance {
         let links: BTreeMap<String, Link> = self
             .servers
             .iter()
@@ -267,7 +320,7 @@ impl Embedded {
             })
             .collect();
         let embedding = Embedding { links: links.clone(), prometheus: Arc::clone(&self.prometheus) };
-        let seam = Seam::new(self.clock.clone(), Arc::new(embedding), self.seed);
+        let seam = Seam::new(self.clock.skewed(skew), Arc::new(embedding), self.seed);
         let settings = Settings {
             namespace: NAMESPACE.to_owned(),
             identity: identity.to_owned(),
@@ -368,6 +421,7 @@ fn autoscaler(namespace: &str, name: &str, minimum: u32) -> Json {
         "spec": {
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
             "minReplicas": minimum, "maxReplicas": 20,
+            "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 75}}}],
         },
     })
 }

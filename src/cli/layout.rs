@@ -19,6 +19,8 @@ pub struct Layout {
     pub objects: Vec<(String, Json)>,
     /// The drill that the manifests have, if any: its name and region.
     pub drill: Option<(String, String)>,
+    /// Whether its regions have what is named and nothing else; else they are furnished with nodes and workloads.
+    pub bare: bool,
 }
 
 impl Layout {
@@ -49,6 +51,7 @@ impl Layout {
             namespaces: vec!["shop".to_owned()],
             objects: objects.into_iter().map(|object| ("hub".to_owned(), object)).collect(),
             drill: None,
+            bare: false,
         }
     }
 

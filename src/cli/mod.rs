@@ -7,6 +7,7 @@ mod demo;
 pub mod embedded;
 /// What stands in a fleet in memory.
 pub mod layout;
+mod rehearse;
 mod report;
 mod restore;
 
@@ -36,6 +37,8 @@ enum Command {
     Controller(controller::Controller),
     /// Print the CRDs as YAML, for `kubectl apply -f -`.
     Crds,
+    /// Predict an evacuation on a copy of the live fleet; nothing is touched.
+    Rehearse(rehearse::Rehearse),
     /// The report of a drill: on the terminal, as a page or for machines.
     Report(report::Report),
     /// Put back what drills have changed, by hand, from kubeconfigs alone.
@@ -50,6 +53,7 @@ impl Cli {
             Command::Demo(demo) => demo.run(),
             Command::Controller(controller) => controller.run(),
             Command::Crds => crds::run(),
+            Command::Rehearse(rehearse) => rehearse.run(),
             Command::Report(report) => report.run(),
             Command::Restore(restore) => restore.run(),
         };

@@ -50,6 +50,15 @@ pub fn accept(application: &Application, world: &World, now: Timestamp) -> Resul
     let sites = sites(application, &parsed, world, &mut findings);
     if let Some(leaving) = sites.get(&parsed.leaving) {
         contract.split = graph::split(&parsed, leaving, &sites);
+        if contract.split.values().all(|part| *part == 0) {
+            findings.push(blocker(
+                "Capacity",
+                "",
+                "",
+                format!("no survivor has room for what {} carries: there is a workload of which not one pod more fits", parsed.leaving),
+                "Add nodes, raise the autoscalers' maxima, or lower what pods request; where a workload is missing there is no room for it.",
+            ));
+        }
         let routes = routes(&parsed, &contract, world, &mut findings);
         let led = graph::led(application, &parsed, &mut findings);
         graph::headroom(&parsed, &mut contract, leaving, &sites, &routes, &mut findings);

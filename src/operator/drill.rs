@@ -145,6 +145,9 @@ impl Run<'_> {
             return Ok(Some(at));
         }
         if self.orders.control == Control::Pause {
+            next.message = "paused before it began; `control: Run` begins it, `Abort` ends it".into();
+            conditions(&mut next, self.orders.generation, now);
+            self.store(next).await?;
             return Ok(Some(now + TimeDelta::seconds(5)));
         }
         if let Ok(phase) = transition(next.phase, Event::Due) {

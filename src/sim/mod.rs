@@ -1,6 +1,8 @@
 //! An API server and the physics of a region, in memory: what stands behind the seams in the demo, in rehearsals and in simulation tests. It knows
 //! nothing of drills, and anything it does not do as a real server does, it refuses.
 
+/// Users: weights become requests, and requests answers.
+pub mod edge;
 /// Reading and setting JSON by path.
 mod json;
 /// One kind of object that the server serves, and the default set.
@@ -11,7 +13,7 @@ pub mod link;
 mod object;
 /// JSON patch and merge patch.
 mod patch;
-/// Controllers and kubelets, echoing what is asked of them after a while.
+/// Controllers, scheduler and kubelets.
 pub mod physics;
 /// A Prometheus that sees the traffic that the weights make.
 pub mod prometheus;
@@ -34,6 +36,7 @@ pub mod store;
 /// A watch: the history as a stream of JSON lines.
 pub mod watch;
 
+pub use self::edge::Edge;
 pub use self::kind::Kind;
 pub use self::link::{Call, End, Fate, Fates, Link};
 pub use self::physics::{Pace, Physics};

@@ -1,33 +1,57 @@
-/// Pods, Jobs and `CronJob`s.
-mod run;
+/// `HorizontalPodAutoscaler`: the size of a workload between its bounds, by its load.
+mod autoscaler;
+/// `CronJob` → Jobs.
+mod cronjob;
+/// Deployment → `ReplicaSet`s.
+mod deployment;
+/// `PodDisruptionBudget`: how many pods may be evicted now.
+mod disruption;
+/// Job → pods that end.
+mod job;
+/// What runs on a node: pods start, become Ready, end.
+mod kubelet;
+/// Nodes that are lost, and what becomes of their pods.
+mod node;
+/// What controllers read of pods, and how they make them.
+mod pod;
+/// `ReplicaSet` → pods.
+mod replicaset;
+/// Pods → nodes.
+mod scheduler;
+/// `StatefulSet` → pods, one after another.
+mod statefulset;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
-use super::json::{at, items, map, members, set, text};
+use super::json::{at, items, set, text};
 use super::kind::Kind;
-use super::object::timestamp;
 use super::server::Server;
-use super::store::{Key, Part, Store};
+use super::store::{Key, Object, Part, Store};
+
+pub(crate) use self::disruption::may_evict;
 
 /// How long things take.
 #[derive(Clone, Debug)]
 pub struct Pace {
-    /// How long the pods of a new size or template take to become Ready.
+    /// How long a started pod takes to become Ready.
     pub ready_after: Duration,
-    /// How long a controller takes to see a new generation; until then the status tells of the old one.
+    /// The same by image, where it differs; a pod takes as long as its slowest image.
+    pub images: BTreeMap<String, Duration>,
+    /// How long a controller takes to see a change of a spec; until then it acts by the old one.
     pub seen_after: Duration,
     /// How long an autoscaler takes; the real one looks every 15 s.
     pub scaled_after: Duration,
-    /// Whether there are pods, and Jobs run; else workloads become ready as a whole.
-    pub pods: bool,
     /// How long a Job's pod runs.
     pub job_runs: Duration,
     /// How long a pod that is deleted takes to end.
     pub ends_after: Duration,
+    /// How long the node lifecycle controller takes to doubt a node that is silent.
+    pub doubted_after: Duration,
 }
 
 impl Default for Pace {
@@ -35,37 +59,48 @@ impl Default for Pace {
         let seconds = Duration::from_secs;
         Self {
             ready_after: seconds(10),
+            images: BTreeMap::new(),
             seen_after: seconds(1),
             scaled_after: seconds(15),
-            pods: false,
             job_runs: seconds(20),
             ends_after: seconds(3),
+            doubted_after: seconds(5),
         }
     }
 }
 
-/// Echo physics: what is asked of a cluster comes true after a while. A workload becomes ready as a whole, and nodes always have room; where pods
-/// are asked for, they run on the first node. Nothing fails by itself, and what a foreign hand has set (a node that is not ready) stays; faults are the tests' business.
+/// What a cluster does by itself: its controllers, its scheduler and its kubelets, one file each. A controller acts by the spec that it saw a
+/// moment ago, so that one may still start what has just been stopped. Nothing fails by itself, and what a foreign hand has set (a node that is not ready)
+/// stays; faults are the tests' business.
+///
+/// Not done, and nothing is pretended in their place: `DaemonSet`s, volumes, affinity between pods, topology spread, priorities and preemption,
+/// quotas, proportional scaling in mid-rollout, paused rollouts.
 #[derive(Clone, Debug, Default)]
 pub struct Physics {
     pace: Pace,
     waits: Waits,
     /// The waits of the round before; what is not asked about again is forgotten.
     before: Waits,
-    /// The specs that controllers see, by uid.
-    views: BTreeMap<String, Value>,
+    /// Objects as their controllers see them, by uid.
+    views: BTreeMap<String, Object>,
+    /// The load of this cluster over what its Ready pods carry.
+    load: Option<f64>,
+    /// What autoscalers wanted lately, by uid.
+    wanted: BTreeMap<String, Vec<(DateTime<Utc>, u64)>>,
     next: Option<DateTime<Utc>>,
 }
 
 /// What is waited for, by uid and aspect: the state that it was asked in, and when it is due.
 type Waits = BTreeMap<(String, &'static str), (String, DateTime<Utc>)>;
 
-/// Runs physics on a server for as long as it is polled: after each change, and when something is due.
-pub async fn run(server: Server, mut physics: Physics) {
+/// Runs physics on a server for as long as it is polled: after each change, and when something is due. `load` tells the load of this cluster
+/// over what its Ready pods carry, where that is known.
+pub async fn run(server: Server, mut physics: Physics, load: impl Fn() -> Option<f64>) {
     let mut changes = server.changes();
     loop {
         changes.know();
         let now = server.now();
+        physics.load = load();
         let due = server.with(|store| physics.advance(store, now));
         let wait = due.map_or(Duration::from_hours(1), |due| (due - now).to_std().unwrap_or_default());
         tokio::select! {
@@ -89,14 +124,16 @@ impl Physics {
             let revision = store.revision();
             self.before = std::mem::take(&mut self.waits);
             self.next = None;
-            each(store, "Node", ready);
-            each(store, "HorizontalPodAutoscaler", |store, kind, key| self.autoscale(store, kind, key, now));
-            for workload in ["Deployment", "StatefulSet"] {
-                each(store, workload, |store, kind, key| self.workload(store, kind, key, now));
-            }
-            if self.pace.pods {
-                self.run(store, now);
-            }
+            each(store, "Node", |store, kind, key| self.node(store, kind, key, now));
+            each(store, "HorizontalPodAutoscaler", |store, kind, key| self.autoscaler(store, kind, key, now));
+            each(store, "Deployment", |store, kind, key| self.deployment(store, kind, key, now));
+            each(store, "CronJob", |store, kind, key| self.cronjob(store, kind, key, now));
+            each(store, "Job", |store, kind, key| self.job(store, kind, key, now));
+            each(store, "ReplicaSet", |store, kind, key| self.replicaset(store, kind, key, now));
+            each(store, "StatefulSet", |store, kind, key| self.statefulset(store, kind, key, now));
+            scheduler::schedule(store);
+            each(store, "Pod", |store, kind, key| self.kubelet(store, kind, key, now));
+            each(store, "PodDisruptionBudget", disruption::budget);
             if store.revision() == revision {
                 return self.next;
             }
@@ -107,7 +144,8 @@ impl Physics {
     fn is_due(&mut self, object: &Value, aspect: &'static str, state: String, delay: Duration, now: DateTime<Utc>) -> bool {
         let key = (text(object, "metadata.uid").to_owned(), aspect);
         let known = self.before.get(&key).filter(|(was, _)| *was == state).map(|(_, due)| *due);
-        let due = known.unwrap_or_else(|| now + TimeDelta::from_std(delay).unwrap_or(TimeDelta::MAX));
+        let later = || TimeDelta::from_std(delay).ok().and_then(|delay| now.checked_add_signed(delay));
+        let due = known.unwrap_or_else(|| later().unwrap_or(DateTime::<Utc>::MAX_UTC));
         self.waits.insert(key, (state, due));
         if due > now {
             self.come(due);
@@ -120,101 +158,35 @@ impl Physics {
         self.next = Some(self.next.map_or(due, |next| next.min(due)));
     }
 
-    /// An autoscaler without metrics holds its workload between its bounds; one that was scaled to 0 by hand is left alone.
-    fn autoscale(&mut self, store: &mut Store, kind: &Kind, key: &Key, now: DateTime<Utc>) -> Option<()> {
-        let scaler = store.get(key)?.clone();
-        let reference = at(&scaler, "spec.scaleTargetRef");
-        let target_kind = store.kind(text(reference, "kind"))?;
-        let target_key = Key::new(&target_kind, &key.namespace, text(reference, "name"));
-        let target = store.get(&target_key)?.clone();
-        let replicas = at(&target, "spec.replicas").as_u64().unwrap_or(1);
-        let least = at(&scaler, "spec.minReplicas").as_u64().unwrap_or(1);
-        let most = at(&scaler, "spec.maxReplicas").as_u64().unwrap_or(u64::MAX).max(least);
-        let wanted = if replicas == 0 { 0 } else { replicas.clamp(least, most) };
-        if wanted != replicas && !self.is_due(&scaler, "scaled", wanted.to_string(), self.pace.scaled_after, now) {
-            return None;
+    /// The object as its controller sees it by now; `None` before that has seen it at all.
+    fn seen(&mut self, object: &Object, now: DateTime<Utc>) -> Option<Object> {
+        let uid = text(object, "metadata.uid").to_owned();
+        let generation = at(object, "metadata.generation").to_string();
+        if self.is_due(object, "seen", generation, self.pace.seen_after, now) {
+            self.views.insert(uid.clone(), Arc::clone(object));
         }
-        edit(store, &target_kind, &target_key, |target| set(target, "spec.replicas", json!(wanted)));
-        let active = if wanted == 0 { ("False", "ScalingDisabled") } else { ("True", "ValidMetricFound") };
-        edit(store, kind, key, |scaler| {
-            set(scaler, "status.currentReplicas", json!(at(&target, "status.replicas").as_u64().unwrap_or(0)));
-            set(scaler, "status.desiredReplicas", json!(wanted));
-            set(scaler, "status.conditions", json!([{"type": "ScalingActive", "status": active.0, "reason": active.1}]));
-        });
-        Some(())
-    }
-
-    fn workload(&mut self, store: &mut Store, kind: &Kind, key: &Key, now: DateTime<Utc>) -> Option<()> {
-        let object = store.get(key)?.clone();
-        let replicas = at(&object, "spec.replicas").as_u64().unwrap_or(1);
-        let generation = at(&object, "metadata.generation").to_string();
-        if at(&object, "metadata.deletionTimestamp").is_string()
-            || !self.is_due(&object, "seen", generation, self.pace.seen_after, now)
-        {
-            return None;
-        }
-        let hash = hash(at(&object, "spec.template"));
-        if kind.kind == "Deployment" {
-            replica_sets(store, key, &object, &hash)?;
-        }
-        let all = self.is_due(&object, "ready", format!("{replicas} {hash}"), self.pace.ready_after, now);
-        let was = at(&object, "status.readyReplicas").as_u64().unwrap_or(0).min(replicas);
-        let ready = if all { replicas } else { was };
-        let stamp = timestamp(&store.clock);
-        edit(store, kind, key, |object| {
-            let generation = at(object, "metadata.generation").clone();
-            set(object, "status.observedGeneration", generation);
-            let counts =
-                [("replicas", replicas), ("updatedReplicas", replicas), ("readyReplicas", ready), ("availableReplicas", ready)];
-            for (field, count) in counts {
-                map(object, "status").insert(field.into(), json!(count));
-            }
-            let available = if ready >= replicas { "True" } else { "False" };
-            if kind.kind == "Deployment"
-                && items(object, "status.conditions").next().is_none_or(|was| *at(was, "status") != available)
-            {
-                set(
-                    object,
-                    "status.conditions",
-                    json!([{"type": "Available", "status": available, "lastTransitionTime": stamp}]),
-                );
-            }
-        });
-        Some(())
+        self.views.get(&uid).cloned()
     }
 }
 
-/// The `ReplicaSet` of a Deployment's present template has its size and its annotations; the others have none of the size.
-fn replica_sets(store: &mut Store, key: &Key, deployment: &Value, hash: &str) -> Option<()> {
-    let sets = store.kind("ReplicaSet")?;
-    let present = Key::new(&sets, &key.namespace, &format!("{}-{hash}", key.name));
-    let meta = at(deployment, "metadata");
-    if store.get(&present).is_none() {
-        let owner =
-            json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": key.name, "uid": at(meta, "uid"), "controller": true});
-        let labels = at(deployment, "spec.template.metadata.labels");
-        let metadata = json!({"name": present.name, "labels": labels, "ownerReferences": [owner]});
-        let spec = json!({"selector": at(deployment, "spec.selector"), "template": at(deployment, "spec.template")});
-        store.create(&sets, &key.namespace, json!({"metadata": metadata, "spec": spec}), true, false).ok()?;
-    }
-    let uid = text(meta, "uid");
-    let own: Vec<Key> =
-        store.list(&sets, &key.namespace).filter(|(_, set)| is_owned_by(set, uid)).map(|(key, _)| key.clone()).collect();
-    for one in own {
-        let is_present = one == present;
-        // The real controller copies the annotations, whatever they are, and never takes one back.
-        edit(store, &sets, &one, |copy| {
-            set(copy, "spec.replicas", if is_present { at(deployment, "spec.replicas").clone() } else { json!(0) });
-            for (name, value) in members(deployment, "metadata.annotations").filter(|_| is_present) {
-                map(copy, "metadata.annotations").insert(name.clone(), value.clone());
-            }
-        });
-    }
-    Some(())
+/// How many pods serve users: Ready ones of `ReplicaSet`s and `StatefulSet`s.
+pub(crate) fn serves(store: &mut Store) -> usize {
+    let Some(pods) = store.kind("Pod") else { return 0 };
+    let is_served = |pod: &Value| items(pod, "metadata.ownerReferences").any(|owner| text(owner, "kind") != "Job");
+    store.list(&pods, "").filter(|(_, pod)| pod::is_ready(pod) && is_served(pod)).count()
 }
 
-fn is_owned_by(object: &Value, uid: &str) -> bool {
-    items(object, "metadata.ownerReferences").any(|owner| text(owner, "uid") == uid)
+/// The objects of a kind that this one controls, in the order of their names.
+fn owned(store: &Store, kind: &Kind, owner: &Value) -> Vec<(Key, Object)> {
+    store.dependents(kind, text(owner, "metadata.uid")).map(|(key, object)| (key.clone(), Arc::clone(object))).collect()
+}
+
+/// How an object refers to what controls it.
+fn reference(owner: &Value) -> Value {
+    json!({
+        "apiVersion": at(owner, "apiVersion"), "kind": at(owner, "kind"), "name": at(owner, "metadata.name"),
+        "uid": at(owner, "metadata.uid"), "controller": true, "blockOwnerDeletion": true,
+    })
 }
 
 fn each<T>(store: &mut Store, kind: &str, mut work: impl FnMut(&mut Store, &Kind, &Key) -> T) {
@@ -233,15 +205,51 @@ fn edit(store: &mut Store, kind: &Kind, key: &Key, change: impl FnOnce(&mut Valu
     }
 }
 
-/// A node is ready, unless somebody has said yes or no already.
-fn ready(store: &mut Store, kind: &Kind, key: &Key) {
-    let stamp = timestamp(&store.clock);
-    if store.get(key).is_some_and(|node| items(node, "status.conditions").all(|condition| *at(condition, "type") != "Ready")) {
-        edit(store, kind, key, |node| match node.pointer_mut("/status/conditions").and_then(Value::as_array_mut) {
-            Some(conditions) => conditions.push(json!({"type": "Ready", "status": "True", "lastTransitionTime": stamp})),
-            None => set(node, "status.conditions", json!([{"type": "Ready", "status": "True", "lastTransitionTime": stamp}])),
-        });
+/// Puts these values where they are not yet.
+fn put(store: &mut Store, kind: &Kind, key: &Key, values: Vec<(&str, Value)>) {
+    let Some(object) = store.get(key) else { return };
+    let differing: Vec<_> = values.into_iter().filter(|(path, value)| at(object, path) != value).collect();
+    if !differing.is_empty() {
+        edit(store, kind, key, |object| differing.into_iter().for_each(|(path, value)| set(object, path, value)));
     }
+}
+
+/// A whole number at a path, or `absent`.
+fn count(object: &Value, path: &str, absent: u64) -> u64 {
+    at(object, path).as_u64().unwrap_or(absent)
+}
+
+/// A number or percentage at a path, of `all`, in whole things.
+fn portion(object: &Value, path: &str, absent: &str, all: u64, up: bool) -> u64 {
+    let value = at(object, path);
+    if let Some(number) = value.as_u64() {
+        return number;
+    }
+    let percent = |text: &str| text.strip_suffix('%').and_then(|number| number.parse::<u64>().ok());
+    let percent = value.as_str().and_then(percent).or_else(|| percent(absent)).unwrap_or(0);
+    if up { (all * percent).div_ceil(100) } else { all * percent / 100 }
+}
+
+/// Whether a condition of the object has this status.
+fn is(object: &Value, condition: &str, status: &str) -> bool {
+    items(object, "status.conditions").any(|one| text(one, "type") == condition && text(one, "status") == status)
+}
+
+/// The conditions with this one among them; the time of a transition stays where there is none.
+fn with_condition(object: &Value, condition: &str, status: bool, reason: &str, message: &str, stamp: &str) -> Value {
+    let status = if status { "True" } else { "False" };
+    let was = items(object, "status.conditions").find(|one| text(one, "type") == condition);
+    let since = was.filter(|was| text(was, "status") == status).map_or(stamp, |was| text(was, "lastTransitionTime"));
+    let mut new = json!({"type": condition, "status": status, "lastTransitionTime": since});
+    for (field, value) in [("reason", reason), ("message", message)].into_iter().filter(|(_, value)| !value.is_empty()) {
+        set(&mut new, field, json!(value));
+    }
+    let mut all: Vec<Value> = items(object, "status.conditions").cloned().collect();
+    match all.iter_mut().find(|one| text(one, "type") == condition) {
+        Some(known) => *known = new,
+        None => all.push(new),
+    }
+    json!(all)
 }
 
 /// FNV-1a: names of `ReplicaSet`s only have to differ.

@@ -1,12 +1,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use http::StatusCode;
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 
-use super::json::{at, items};
+use super::edge::Edge;
 use super::route::pairs;
 use super::server::Server;
 
@@ -21,56 +22,51 @@ pub enum Sample {
     Several(Vec<f64>),
     /// An error of this code, with Prometheus's body.
     Error(StatusCode),
+    /// The requests per second of this backend, over this window.
+    Requests(String, Duration),
+    /// The part of the requests that fail, in this region or in all.
+    Errors(Option<String>),
     /// A body of so many bytes, to try limits on.
     Bytes(usize),
 }
 
-/// A Prometheus that sees the traffic which the weights on the hub make: a query that names a backend gets this backend's requests per second as they
-/// were some time ago. Other queries are answered from a table, and with 0 where that says nothing. Clones are handles on the same one.
+/// A Prometheus that sees what the edge does. A query that names a backend gets this backend's requests per second, over the window that it names in
+/// brackets; one of errors (`error`, `5..`) their part of all requests; one of utilization (`utili`, `saturation`) the busiest region's load; both of
+/// one region where they name it. Any other is 0. Whatever is set for a query is answered instead. Clones are handles on the same one.
 #[derive(Clone)]
 pub struct Prometheus {
+    edge: Edge,
     hub: Server,
-    settings: Arc<Mutex<Settings>>,
+    table: Arc<Mutex<BTreeMap<String, Sample>>>,
+    lie: Arc<Mutex<Option<Lie>>>,
 }
 
-struct Settings {
-    requests: f64,
-    lag: TimeDelta,
-    table: BTreeMap<String, Sample>,
-}
+type Lie = Box<dyn Fn(&str, Sample) -> Sample + Send>;
 
 impl Prometheus {
-    /// Sees 1,000 requests per second on every route, at once.
+    /// Sees the traffic of this edge at once.
     #[must_use]
-    pub fn new(hub: Server) -> Self {
-        Self {
-            hub,
-            settings: Arc::new(Mutex::new(Settings { requests: 1000.0, lag: TimeDelta::zero(), table: BTreeMap::new() })),
-        }
-    }
-
-    /// How many requests per second every route gets in all.
-    pub fn requests(&self, per_second: f64) {
-        self.settings(|settings| settings.requests = per_second);
-    }
-
-    /// How long users keep coming, and samples take, after a weight was written.
-    pub fn lag(&self, lag: std::time::Duration) {
-        self.settings(|settings| settings.lag = TimeDelta::from_std(lag).unwrap_or(TimeDelta::MAX));
+    pub fn new(hub: Server, edge: Edge) -> Self {
+        Self { edge, hub, table: Arc::default(), lie: Arc::default() }
     }
 
     /// Answers this query so from now on, whatever the weights say.
     pub fn set(&self, query: &str, sample: Sample) {
-        self.settings(|settings| settings.table.insert(query.into(), sample));
+        self.table(|table| table.insert(query.into(), sample));
     }
 
     /// Takes such an answer back.
     pub fn unset(&self, query: &str) {
-        self.settings(|settings| settings.table.remove(query));
+        self.table(|table| table.remove(query));
     }
 
-    fn settings<T>(&self, work: impl FnOnce(&mut Settings) -> T) -> T {
-        work(&mut self.settings.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Changes every answer so from now on: what a wrong reading looks like from outside, to see that it would be found.
+    pub fn lie(&self, lie: impl Fn(&str, Sample) -> Sample + Send + 'static) {
+        *self.lie.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(lie));
+    }
+
+    fn table<T>(&self, work: impl FnOnce(&mut BTreeMap<String, Sample>) -> T) -> T {
+        work(&mut self.table.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The answer to `GET` of this path and query; `/api/v1/query` is all it serves.
@@ -87,13 +83,18 @@ impl Prometheus {
                 "invalid parameter \"query\": unknown position: parse error: no expression found in input",
             );
         };
-        let (set, requests, lag) =
-            self.settings(|settings| (settings.table.get(&query).cloned(), settings.requests, settings.lag));
+        let set = self.table(|table| table.get(&query).cloned());
         let now = self.hub.now();
-        let seen = || self.share(&query, now - lag).map_or(Sample::Value(0.0), |share| Sample::Value(requests * share));
         let one = |labels: Value, value: f64| json!({"metric": labels, "value": [seconds(now), number(value)]});
-        match set.unwrap_or_else(seen) {
+        let sample = set.unwrap_or_else(|| Sample::Value(self.seen(&query)));
+        let sample = match &*self.lie.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(lie) => lie(&query, sample),
+            None => sample,
+        };
+        match sample {
             Sample::Value(value) => vector(&[one(json!({}), value)]),
+            Sample::Requests(backend, window) => vector(&[one(json!({}), self.edge.rate(&backend, window))]),
+            Sample::Errors(region) => vector(&[one(json!({}), self.edge.errors(region.as_deref()))]),
             Sample::NoData => vector(&[]),
             Sample::Several(values) => {
                 let series =
@@ -109,35 +110,31 @@ impl Prometheus {
         }
     }
 
-    /// The share of the backend whose name the query has, as the weights stood then; `None` if it names none. Of names that contain each other the
-    /// longest counts. A route's rules get equal parts of its traffic.
-    fn share(&self, query: &str, then: DateTime<Utc>) -> Option<f64> {
-        self.hub.with(|store| {
-            let routes = store.as_of(&store.kind("HTTPRoute")?, |change| change.at > then);
-            let mut best: Option<(usize, f64)> = None;
-            for route in routes.values() {
-                let rules: Vec<&Value> = items(route, "spec.rules").collect();
-                let backends = rules.iter().flat_map(|rule| items(rule, "backendRefs"));
-                let named = backends.filter_map(|backend| at(backend, "name").as_str()).filter(|name| query.contains(name));
-                if let Some(name) =
-                    named.max_by_key(|name| name.len()).filter(|name| best.is_none_or(|(length, _)| name.len() > length))
-                {
-                    let parts = u32::try_from(rules.len()).unwrap_or(u32::MAX);
-                    best = Some((name.len(), rules.iter().map(|rule| part(rule, name)).sum::<f64>() / f64::from(parts)));
-                }
-            }
-            best.map(|(_, share)| share)
-        })
+    /// What the edge says to a query. Of backends whose names contain each other the longest counts.
+    fn seen(&self, query: &str) -> f64 {
+        let named = self.edge.backends().into_iter().filter(|name| query.contains(name.as_str()));
+        if let Some(backend) = named.max_by_key(String::len) {
+            return self.edge.rate(&backend, window(query));
+        }
+        let regions = self.edge.regions();
+        let region = regions.iter().filter(|name| query.contains(name.as_str())).max_by_key(|name| name.len());
+        let says = |words: [&str; 2]| words.iter().any(|word| query.contains(word));
+        if says(["error", "5.."]) {
+            self.edge.errors(region.map(String::as_str))
+        } else if says(["utili", "saturation"]) {
+            let asked = region.map_or(regions.as_slice(), std::slice::from_ref);
+            asked.iter().filter_map(|name| self.edge.load(name)).fold(0.0, f64::max)
+        } else {
+            0.0
+        }
     }
 }
 
-/// The part of a rule's traffic that goes to a backend. Where all weights are 0 the data plane answers by itself, and no backend gets any.
-fn part(rule: &Value, name: &str) -> f64 {
-    let weight = |backend: &Value| at(backend, "weight").as_f64().unwrap_or(1.0);
-    let backends = || items(rule, "backendRefs");
-    let all: f64 = backends().map(weight).sum();
-    let this: f64 = backends().filter(|backend| *at(backend, "name") == name).map(weight).sum();
-    if all > 0.0 { this / all } else { 0.0 }
+/// The first range of a query (`[30s]`); none is a moment.
+fn window(query: &str) -> Duration {
+    let range = query.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map(|(range, _)| range.trim());
+    let of = |unit: &str, seconds: u64| Some(range?.strip_suffix(unit)?.parse::<u64>().ok()? * seconds);
+    Duration::from_secs(of("s", 1).or_else(|| of("m", 60)).or_else(|| of("h", 3600)).unwrap_or(0))
 }
 
 fn seconds(at: DateTime<Utc>) -> Value {

@@ -255,6 +255,34 @@ impl Refusal {
         refusal
     }
 
+    /// A budget has nothing left for this pod.
+    #[must_use]
+    pub fn budget_spent(budget: &str, desired: u64, healthy: u64) -> Self {
+        Self::budget(&format!("The disruption budget {budget} needs {desired} healthy pods and has {healthy} currently"), None)
+    }
+
+    /// Its controller has not looked at a budget yet.
+    #[must_use]
+    pub fn budget_unknown(budget: &str) -> Self {
+        Self::budget(&format!("The disruption budget {budget} is still being processed by the server."), Some(10))
+    }
+
+    /// Several budgets select one pod.
+    #[must_use]
+    pub fn two_budgets() -> Self {
+        let why = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
+        Self { details: Value::Null, ..Self::new(500, "", why) }
+    }
+
+    fn budget(message: &str, again: Option<u64>) -> Self {
+        let mut details = json!({"causes": [{"reason": "DisruptionBudget", "message": message}]});
+        if let Some(seconds) = again {
+            set(&mut details, "retryAfterSeconds", json!(seconds));
+        }
+        let why = "Cannot evict pod as it would violate the pod's disruption budget.";
+        Self { details, ..Self::new(429, "TooManyRequests", why) }
+    }
+
     /// Any other answer, for faults: `429 TooManyRequests`, `403 Forbidden`, `503 ServiceUnavailable`.
     #[must_use]
     pub fn other(code: u16, reason: &'static str) -> Self {

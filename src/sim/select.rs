@@ -1,6 +1,6 @@
 use serde_json::Value;
 
-use super::json::at;
+use super::json::{at, items, members, text};
 use super::kind::Kind;
 use super::refusal::Refusal;
 
@@ -32,6 +32,24 @@ impl Selector {
             split(labels).into_iter().enumerate().map(|(place, text)| requirement(place, text)).collect::<Result<_, _>>()?;
         let fields = split(fields).into_iter().map(|text| field(kind, text)).collect::<Result<_, _>>()?;
         Ok(Self { labels, fields })
+    }
+
+    /// A label selector as objects have it; `None` for one that is not understood.
+    pub(crate) fn of(selector: &Value) -> Option<Self> {
+        let equal = members(selector, "matchLabels")
+            .map(|(key, value)| Some(Requirement { key: key.clone(), is: Is::In(vec![value.as_str()?.to_owned()]) }));
+        let expressed = items(selector, "matchExpressions").map(|one| {
+            let values = || items(one, "values").filter_map(Value::as_str).map(str::to_owned).collect();
+            let is = match text(one, "operator") {
+                "In" => Is::In(values()),
+                "NotIn" => Is::NotIn(values()),
+                "Exists" => Is::There,
+                "DoesNotExist" => Is::Absent,
+                _ => return None,
+            };
+            Some(Requirement { key: text(one, "key").to_owned(), is })
+        });
+        Some(Self { labels: equal.chain(expressed).collect::<Option<_>>()?, fields: Vec::new() })
     }
 
     /// Whether nothing is left out.

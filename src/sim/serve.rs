@@ -187,7 +187,7 @@ fn scale_of(object: &Value) -> Value {
     })
 }
 
-/// The pod is gone at once; budgets are not asked (a fault can answer 429 instead). Only `deleteOptions` is read, as in the real server: a misspelt
+/// A deletion that budgets may refuse. Only `deleteOptions` is read, as in the real server: a misspelt
 /// member is ignored, and the eviction then has no guard.
 fn evict(store: &mut Store, kind: &Kind, key: &Key, ask: &Ask) -> Result<Served, Refusal> {
     if ask.verb != "create" {
@@ -197,7 +197,11 @@ fn evict(store: &mut Store, kind: &Kind, key: &Key, ask: &Ask) -> Result<Served,
     if at(&eviction, "metadata.name").as_str().is_some_and(|name| name != key.name) {
         return Err(Refusal::bad_request("name in URL does not match name in Eviction object"));
     }
-    store.delete(kind, key, &deletion(at(&eviction, "deleteOptions")), ask.dry_run)?;
+    let how = deletion(at(&eviction, "deleteOptions"));
+    // What it is guarded by counts first, and costs a budget nothing.
+    store.delete(kind, key, &how, true)?;
+    super::physics::may_evict(store, key, ask.dry_run)?;
+    store.delete(kind, key, &how, ask.dry_run)?;
     Ok(Served::Plain(201, json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})))
 }
 

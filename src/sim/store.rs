@@ -131,6 +131,15 @@ impl Store {
         })
     }
 
+    /// The objects of one kind that name the owner of this uid.
+    pub(crate) fn dependents<'a>(&'a self, kind: &'a Kind, owner: &'a str) -> impl Iterator<Item = (&'a Key, &'a Object)> {
+        let named = self.dependents.get(owner).into_iter().flatten();
+        named.filter(|key| key.plural == kind.plural && key.group == kind.group).filter_map(move |key| {
+            let (key, object) = self.objects.get_key_value(key)?;
+            items(object, "metadata.ownerReferences").any(|reference| *at(reference, "uid") == owner).then_some((key, object))
+        })
+    }
+
     /// The objects of one kind as they were before the changes that are `newer`; what the log has forgotten counts as unchanged.
     pub(crate) fn as_of(&self, kind: &Kind, newer: impl Fn(&Change) -> bool) -> BTreeMap<Key, Object> {
         let mut objects: BTreeMap<Key, Object> =

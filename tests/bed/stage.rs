@@ -220,6 +220,11 @@ impl Stage {
         self.folder.join(region)
     }
 
+    /// The kubeconfig of the operator's account on the hub.
+    pub fn hub_file(&self) -> &std::path::Path {
+        &self.kubeconfig
+    }
+
     /// The last lines of an operator's log, for a failed test.
     pub fn log(&self, identity: &str) -> String {
         let text = std::fs::read_to_string(self.folder.join(format!("{identity}.log"))).unwrap_or_default();

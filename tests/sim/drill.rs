@@ -478,3 +478,21 @@ fn a_drill_of_a_region_whose_pods_are_not_ready_is_refused() {
         instance.stop().await;
     });
 }
+
+#[test]
+fn a_drill_that_is_paused_before_it_began_says_so_and_begins_when_told() {
+    test(async {
+        let world = World::new(23).await;
+        world.fleet.drill(DRILL, "eu-west").unwrap();
+        let hub = world.fleet.server("hub").unwrap();
+        let control = |word: &str| hub.edit("Drill", "", DRILL, |drill| drill["spec"]["control"] = json!(word)).unwrap();
+        control("Pause");
+        let instance = world.fleet.operator("a", &Fates::calm());
+        let status = world.until("the word", |status| status.message.starts_with("paused before it began")).await;
+        assert_eq!((status.phase, status.observed_generation), (Phase::Pending, 2), "{status:#?}");
+        control("Run");
+        assert_eq!(world.done().await.verdict, Some(Verdict::Passed));
+        world.assert_restored("begun late");
+        instance.stop().await;
+    });
+}

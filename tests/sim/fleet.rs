@@ -5,7 +5,6 @@ use crate::world::{DRILL, World, pace, stormy};
 use firedrill::api::{SingletonWorkloadStatus, Stage, Status};
 use firedrill::cli::embedded::{Embedded, Instance, REGIONS};
 use firedrill::sim::Fates;
-use firedrill::sim::physics::Pace;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -46,10 +45,6 @@ pub fn singleton(kind: &str, more: &Value) -> Value {
     json_patch::merge(&mut spec, more);
     let metadata = json!({"name": kind.to_lowercase(), "namespace": "shop"});
     json!({"apiVersion": "firedrill.dev/v1alpha1", "kind": "SingletonWorkload", "metadata": metadata, "spec": spec})
-}
-
-fn with_pods() -> Pace {
-    Pace { pods: true, ..pace() }
 }
 
 pub struct Fleet {
@@ -168,7 +163,7 @@ impl Fleet {
             }
             fleet.server("hub").unwrap().seed(singleton(kind, more)).unwrap();
         }
-        fleet.start(&with_pods());
+        fleet.start(&pace());
         let first = fleet.operator("first", &Fates::calm());
         tokio::time::sleep(Duration::from_secs(15)).await;
         first.stop().await;
@@ -237,6 +232,16 @@ impl Fleet {
     pub fn storm(&self, seed: u64, seconds: i64) -> Fates {
         let clock = &self.world.fleet.clock;
         stormy(seed, clock.now() + chrono::TimeDelta::seconds(seconds), clock)
+    }
+
+    /// The kubelet under a singleton's first running pod falls silent; its node.
+    pub fn silence(&self, region: &str, singleton: &str) -> String {
+        let server = self.world.fleet.server(region).unwrap();
+        let pods = server.list("Pod", "shop");
+        let of_it = |pod: &&Value| pod["metadata"]["labels"]["singleton"] == singleton && pod["status"]["phase"] == "Running";
+        let node = pods.iter().find(of_it).unwrap()["spec"]["nodeName"].as_str().unwrap().to_owned();
+        server.edit("Node", "", &node, |node| node["status"]["conditions"][0]["status"] = json!("Unknown")).unwrap();
+        node
     }
 
     pub fn is_at(&self, kind: &str, region: &str) -> bool {

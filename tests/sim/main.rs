@@ -29,6 +29,7 @@ mod hunt;
 mod network;
 mod physics;
 mod planted;
+mod rehearse;
 mod rules;
 mod singleton;
 mod watches;

@@ -71,9 +71,8 @@ fn a_start_before_the_proof_would_be_found() {
     test(async {
         // The stop is written, and its pods take five minutes to end; the lists do not show them.
         let plant = |fleet: &Fleet, instance: &Instance| {
-            let west = fleet.world.fleet.server("eu-west").unwrap();
             // A kubelet that is gone ends no pod.
-            west.edit("Node", "", "eu-west-0", |node| node["status"]["conditions"][0]["status"] = json!("Unknown")).unwrap();
+            fleet.silence("eu-west", "deployment");
             instance.links["eu-west"].lie(|call, json| {
                 if call.verb == "list" && call.path.ends_with("/pods") {
                     json["items"] = json!([]);

@@ -252,7 +252,7 @@ fn a_pod_on_a_silent_node_or_deleted_by_force_keeps_the_next_holder_from_startin
             let (fleet, instance) = Fleet::adopted(7, "Deployment", &json!({})).await;
             fleet.pass(10).await;
             let west = fleet.world.fleet.server("eu-west").unwrap();
-            west.edit("Node", "", "eu-west-0", |node| node["status"]["conditions"][0]["status"] = json!("Unknown")).unwrap();
+            let node = fleet.silence("eu-west", "deployment");
             fleet.world.fleet.drill(DRILL, "eu-west").unwrap();
             fleet.until("the hand-over", 10, |fleet| fleet.status("Deployment").stage == Stage::Stopping).await;
             fleet.pass(5).await;
@@ -267,9 +267,9 @@ fn a_pod_on_a_silent_node_or_deleted_by_force_keeps_the_next_holder_from_startin
             let message = fleet.status("Deployment").message;
             assert_eq!(fleet.workload("us-east", "Deployment")["spec"]["replicas"], 0, "{message}");
             assert_eq!(condition(&fleet.status("Deployment"), "Ready").1, "NeedsHuman", "{message}");
-            assert!(message.contains("on node eu-west-0"), "{message}");
+            assert!(message.contains(&format!("on node {node}")), "{message}");
             // The machine is booted anew: nothing of before runs there.
-            west.edit("Node", "", "eu-west-0", |node| {
+            west.edit("Node", "", &node, |node| {
                 node["status"]["conditions"][0]["status"] = json!("True");
                 node["status"]["nodeInfo"] = json!({"bootID": "another"});
             })
@@ -307,7 +307,7 @@ fn pods_that_have_lost_their_workload_or_their_region_keep_the_next_holder_from_
         let (fleet, instance) = Fleet::adopted(17, "Deployment", &json!({})).await;
         fleet.pass(10).await;
         let (west, hub) = (fleet.world.fleet.server("eu-west").unwrap(), fleet.world.fleet.server("hub").unwrap());
-        west.edit("Node", "", "eu-west-0", |node| node["status"]["conditions"][0]["status"] = json!("Unknown")).unwrap();
+        let node = fleet.silence("eu-west", "deployment");
         fleet.world.fleet.drill(DRILL, "eu-west").unwrap();
         fleet.until("the hand-over", 10, |fleet| fleet.status("Deployment").stage == Stage::Stopping).await;
         fleet.pass(5).await;
@@ -326,7 +326,7 @@ fn pods_that_have_lost_their_workload_or_their_region_keep_the_next_holder_from_
         fleet.pass(180).await;
         let message = fleet.status("Deployment").message;
         assert_eq!(fleet.workload("us-east", "Deployment")["spec"]["replicas"], 0, "{message}");
-        assert!(message.contains("on node eu-west-0"), "{message}");
+        assert!(message.contains(&format!("on node {node}")), "{message}");
         instance.stop().await;
     });
 }

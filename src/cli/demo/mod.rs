@@ -116,8 +116,9 @@ impl Demo {
         self.scenario.furnish(&mut layout, &region);
         let mut fleet = Embedded::with(self.seed, base, &layout)?;
         self.scenario.prepare(&fleet, &region)?;
-        fleet.prometheus.lag(Duration::from_secs(5));
-        fleet.start(&Pace { pods: layout.has_singletons(), ..Pace::default() });
+        fleet.edge.delay(Duration::from_secs(5));
+        fleet.edge.stragglers(0.05, Duration::from_secs(25));
+        fleet.start(&Pace::default());
         if human {
             anstream::println!(
                 "An embedded fleet of {} regions serves a shop. {region} is evacuated and returns.",
@@ -129,6 +130,7 @@ impl Demo {
         let mut stage = Stage::start(self.scenario, &fleet, &latency);
         // The shop is up and every region known before anybody drills.
         tokio::time::sleep(Duration::from_mins(1)).await;
+        fleet.limit();
         let before = fleet.snapshot();
         let plan = fleet.server("hub")?.list("EvacuationPlan", "").into_iter().next().unwrap_or_default();
         let plan = plan.pointer("/metadata/name").and_then(Json::as_str).unwrap_or_default().to_owned();

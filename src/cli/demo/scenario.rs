@@ -56,7 +56,7 @@ impl Scenario {
         }
         for (name, server) in fleet.servers.iter().filter(|(name, _)| *name != "hub" && *name != region) {
             for node in 0..3 {
-                let small = json!({"status": {"allocatable": {"cpu": "250m", "memory": "2Gi"}}});
+                let small = json!({"status": {"allocatable": {"cpu": "750m", "memory": "2Gi"}}});
                 server
                     .edit("Node", "", &format!("{name}-{node}"), |node| json_patch::merge(node, &small))
                     .map_err(|refusal| format!("{name}: {refusal:?}"))?;

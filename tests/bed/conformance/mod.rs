@@ -3,7 +3,7 @@
 
 mod chosen;
 mod kinds;
-mod player;
+pub mod player;
 mod random;
 
 use crate::stage::on_spent_stage;

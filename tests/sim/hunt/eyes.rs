@@ -1,6 +1,6 @@
 //! What must never be so, held against every change of every object at the moment it is made, and never against firedrill's own status.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -38,7 +38,11 @@ impl Eyes {
                 .collect();
             let (gate, clock) = (Arc::clone(gate), fleet.clock.clone());
             let mut copies = 0_usize;
+            let shows = std::env::var_os("FIREDRILL_STORY").is_some();
             server.eye(move |who, key, before, after| {
+                if shows && is_foreign(key) {
+                    println!("{} {place} {}", clock.now().format("%T%.3f"), shown(who, key, before, after));
+                }
                 if key.plural == "configmaps" && key.namespace == NAMESPACE {
                     let is_copy = |object: &Value| object["metadata"]["labels"]["firedrill.dev/claimed"].is_string();
                     copies = copies + usize::from(before.is_none() && after.is_some_and(is_copy))
@@ -73,6 +77,26 @@ impl Eyes {
     pub fn seen(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
     }
+}
+
+/// One change in a line: whose, of what, from which values to which, and the claim's.
+fn shown(who: &str, key: &Key, before: Option<&Value>, after: Option<&Value>) -> String {
+    let said = |object: Option<&Value>| {
+        let Some(object) = object else { return "nothing".to_owned() };
+        let spec = &object["spec"];
+        let values = match key.plural.as_str() {
+            "httproutes" => json!(weights(object)),
+            "horizontalpodautoscalers" => spec["minReplicas"].clone(),
+            "nodes" => spec["taints"].clone(),
+            "cronjobs" => spec["suspend"].clone(),
+            _ => spec["replicas"].clone(),
+        };
+        let claim = object["metadata"]["annotations"][CLAIM].as_str().and_then(|claim| serde_json::from_str::<Value>(claim).ok());
+        let claim = claim.map(|claim| format!(" (claimed, term {}, {})", claim["term"], claim["seq"])).unwrap_or_default();
+        format!("{values}{claim}")
+    };
+    let who = if who.is_empty() { "somebody" } else { who };
+    format!("{who}: {}/{}: {} becomes {}", key.plural, key.name, said(before), said(after))
 }
 
 /// Whether an object is somebody else's, and written by drills or singletons.

@@ -1,14 +1,33 @@
 //! Bugs planted at the seam: the hunt finds every one within the seeds that are named here.
 
-use super::{Plant, hunt, tell};
-use firedrill::sim::Call;
-use serde_json::Value;
+use super::story::{Says, Story, What};
+use super::{ERRORS, Plant, hunt, tell};
+use firedrill::sim::{Call, Sample};
+use serde_json::{Value, json};
 
 /// The hunt finds this bug within so many seeds, and nothing without it.
 fn is_found(what: &str, within: u64, plant: &Plant) {
-    let (story, broken) = hunt(0..within, plant).unwrap_or_else(|| panic!("{what}: not found within {within} seeds"));
+    is_found_where(what, within, |_| true, plant);
+}
+
+/// The same, leaving out stories in which it cannot show.
+fn is_found_where(what: &str, within: u64, may_show: impl Fn(&Story) -> bool, plant: &Plant) {
+    let seeds = (0..within).filter(|seed| may_show(&Story::of(*seed)));
+    let (story, broken) = hunt(seeds, plant).unwrap_or_else(|| panic!("{what}: not found within {within} seeds"));
     println!("{what}: seed {}: {broken}", story.seed);
     tell(&story, &super::unplanted).unwrap();
+}
+
+/// Whether this happens while users are likely to be led away, in a story where nothing else delays that.
+fn in_the_shift(story: &Story, wanted: impl Fn(&What) -> bool) -> bool {
+    let mut at = 0;
+    let calm = |what: &What| !matches!(what, What::Kill | What::Second | What::Cut { .. } | What::Pause { .. });
+    story.storm == 0
+        && story.events.iter().all(|event| calm(&event.what))
+        && story.events.iter().any(|event| {
+            at += event.after;
+            at < 15_000 && wanted(&event.what)
+        })
 }
 
 fn is_write_of(call: &Call, plural: &str) -> bool {
@@ -37,7 +56,8 @@ fn a_write_without_its_claim() {
 
 #[test]
 fn a_baseline_that_is_written_over_although_somebody_has_changed_it() {
-    is_found("restored over a foreign edit", 20, &|fleet, instance| {
+    let edited = |story: &Story| story.events.iter().any(|event| matches!(event.what, What::Weight { .. }));
+    is_found_where("restored over a foreign edit", 200, edited, &|fleet, instance| {
         // The route always looks as the last write of ours left it.
         let Some(link) = instance.links.get("hub") else { return };
         let hub = fleet.server("hub").unwrap().clone();
@@ -74,6 +94,107 @@ fn index_of(entry: &Value) -> Option<usize> {
     let spot = entry["spot"].to_string();
     let letter = spot.split("region-").nth(1)?.chars().next()?;
     Some(usize::try_from(u32::from(letter) - u32::from('a')).unwrap_or(usize::MAX))
+}
+
+#[test]
+fn no_data_that_counts_as_green() {
+    let no_data = |what: &What| matches!(what, What::Gate { says, millis } if !matches!(says, Says::Red) && *millis > 10_000);
+    is_found_where("no data as green", 1000, |story| in_the_shift(story, no_data), &|fleet, _| {
+        fleet.prometheus.lie(|query, sample| match sample {
+            Sample::NoData | Sample::Several(_) if query == ERRORS => Sample::Value(0.0),
+            Sample::Value(value) if query == ERRORS && value.is_nan() => Sample::Value(0.0),
+            other => other,
+        });
+    });
+}
+
+#[test]
+fn a_gate_that_is_never_asked() {
+    let red = |what: &What| matches!(what, What::Gate { says: Says::Red, millis } if *millis > 10_000);
+    is_found_where("gate ignored", 4000, |story| in_the_shift(story, red), &|fleet, _| {
+        fleet.prometheus.lie(|query, sample| if query == ERRORS { Sample::Value(0.0) } else { sample });
+    });
+}
+
+#[test]
+fn users_that_are_led_to_pods_which_are_not_ready() {
+    // All of the leaving region's weight goes to the first survivor at once.
+    is_found("raised before Ready", 20, &|_, instance| {
+        instance.links["hub"].forge(|call, body| {
+            let Some(operations) = body.as_array_mut().filter(|_| is_write_of(call, "httproutes")) else { return };
+            let weight = |operation: &Value, index: usize| {
+                operation["path"].as_str().is_some_and(|path| path.ends_with(&format!("/backendRefs/{index}/weight")))
+            };
+            let Some(left) = operations.iter().find(|one| weight(one, 0)).and_then(|one| one["value"].as_u64()) else { return };
+            for operation in operations {
+                if weight(operation, 0) {
+                    operation["value"] = json!(0);
+                } else if weight(operation, 1) {
+                    operation["value"] = json!(operation["value"].as_u64().unwrap_or(0) + left);
+                }
+            }
+        });
+    });
+}
+
+#[test]
+fn a_region_without_a_copy_of_the_contract() {
+    is_found("contract copy skipped", 5, &|_, instance| {
+        for (_, link) in instance.links.iter().filter(|(name, _)| *name != "hub") {
+            link.forge(|call, body| {
+                if call.verb == "create" && call.path.ends_with("/configmaps") {
+                    body["metadata"]["labels"] = json!({});
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_claim_that_is_never_taken_off() {
+    is_found("claim left behind", 5, &|_, instance| {
+        for link in instance.links.values() {
+            link.forge(|call, body| {
+                if is_write_of(call, "horizontalpodautoscalers")
+                    && let Some(operations) = body.as_array_mut()
+                {
+                    operations.retain(|operation| operation["op"] != "remove");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn an_undo_that_is_lost() {
+    is_found("undo lost", 20, &|_, instance| {
+        for link in instance.links.values() {
+            link.forge(|call, body| {
+                let goes_back = |body: &Value| !body.to_string().contains("minReplicas\\\"");
+                if is_write_of(call, "horizontalpodautoscalers") && goes_back(body) {
+                    without(body, |path| path == "/spec/minReplicas");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_stamp_that_is_skipped() {
+    is_found("takeover stamp skipped", 60, &|_, instance| {
+        for link in instance.links.values() {
+            link.forge(|call, body| {
+                let is_stamp = |body: &Value| {
+                    body.as_array().is_some_and(|all| {
+                        all.iter().all(|one| one["path"].as_str().is_some_and(|path| path.starts_with("/metadata")))
+                    })
+                };
+                if is_write_of(call, "httproutes") && is_stamp(body) {
+                    without(body, |path| path != "/metadata/resourceVersion");
+                }
+            });
+        }
+    });
 }
 
 #[test]

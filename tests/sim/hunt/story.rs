@@ -59,6 +59,23 @@ pub enum What {
     Rollout { region: usize },
     /// History is compacted: every watch ends with 410.
     Compact { server: usize },
+    /// A node falls silent for so many milliseconds.
+    Node { region: usize, millis: u64 },
+    /// A rollout whose pods never become Ready; rolled back after so many milliseconds.
+    BadRollout { region: usize, millis: u64 },
+    /// A survivor dies: nobody reaches it, and nothing runs there, for so many milliseconds.
+    Dies { region: usize, millis: u64 },
+    /// Somebody deletes an object of the hub, and puts it there again after so many milliseconds.
+    Gone { object: Lost, millis: u64 },
+}
+
+/// What somebody deletes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Lost {
+    Plan,
+    Route,
+    Region,
+    Secret,
 }
 
 /// A person's order.
@@ -126,14 +143,16 @@ impl Story {
 
     /// Whether somebody else changes what a drill writes: then values may end as theirs.
     pub fn has_hands(&self) -> bool {
-        self.events.iter().any(|event| matches!(event.what, What::Weight { .. } | What::Revert { .. } | What::Rollout { .. }))
+        self.events.iter().any(|event| {
+            matches!(event.what, What::Weight { .. } | What::Revert { .. } | What::Rollout { .. } | What::BadRollout { .. })
+        })
     }
 }
 
 impl Event {
     fn any(random: &mut fastrand::Rng, regions: usize) -> Self {
         let millis = random.u64(100..40_000);
-        let what = match random.u32(0..14) {
+        let what = match random.u32(0..18) {
             0 | 1 => What::Kill,
             2 => What::Second,
             3 | 4 => What::Cut { server: random.usize(0..=regions), millis },
@@ -148,7 +167,14 @@ impl Event {
                 What::Gate { says: says[random.usize(0..4)], millis }
             }
             12 => What::Rollout { region: random.usize(0..regions) },
-            _ => What::Compact { server: random.usize(0..=regions) },
+            13 => What::Compact { server: random.usize(0..=regions) },
+            14 => What::Node { region: random.usize(0..regions), millis: millis * 20 },
+            15 => What::BadRollout { region: random.usize(0..regions), millis },
+            16 => What::Dies { region: random.usize(1..regions), millis: millis * 10 },
+            _ => {
+                let lost = [Lost::Plan, Lost::Route, Lost::Region, Lost::Secret];
+                What::Gone { object: lost[random.usize(0..4)], millis }
+            }
         };
         Self { after: random.u64(0..20_000), what }
     }
