@@ -10,8 +10,9 @@ mod singleton;
 
 pub use condition::{Condition, Status, set};
 pub use drill::{
-    Basis, ContractRef, Control, Direction, Drill, DrillSpec, DrillStatus, Finding, Hold, HoldReason, Intent, Level, Mode,
-    Moment, Phase, Return, Scenario, Severity, Start, StepState, StepStatus, Streak, Times, Verdict, Why,
+    Basis, Busiest, ContractRef, Control, Direction, Drill, DrillSpec, DrillStatus, Finding, Hold, HoldReason, Intent, Level,
+    Mode, Moment, Phase, PredictedPhase, Prediction, Return, Scenario, Severity, Start, StepState, StepStatus, Streak, Times,
+    Verdict, Why,
 };
 pub use gate::{Gate, NoData, OnFailure, Role};
 pub use plan::{

@@ -1,3 +1,4 @@
+use super::rehearse::Checker;
 use crate::cluster::Internet;
 use crate::operator::{Operator, Settings};
 use crate::seam::{Clock, Network, Seam};
@@ -73,8 +74,13 @@ impl Controller {
         let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "firedrill".to_owned());
         let identity = self.identity.unwrap_or_else(|| format!("{host}-{}", std::process::id()));
         let seam = Seam::new(Clock::Wall, network, u64::from(std::process::id()));
-        let settings =
-            Settings { namespace: self.namespace, identity, prometheus: self.prometheus, allowed_hosts: self.allowed_hosts };
+        let settings = Settings {
+            namespace: self.namespace,
+            identity,
+            prometheus: self.prometheus,
+            allowed_hosts: self.allowed_hosts,
+            rehearser: Some(Arc::new(Checker::default())),
+        };
         let operator = Operator::new(client, seam, settings);
         let listener = tokio::net::TcpListener::bind(self.listen)
             .await

@@ -326,6 +326,7 @@ impl Embedded {
             identity: identity.to_owned(),
             prometheus: Some(PROMETHEUS.to_owned()),
             allowed_hosts: Vec::new(),
+            rehearser: None,
         };
         let (stop, stopped) = watch::channel(false);
         let client = links.get("hub").map(Link::client);

@@ -76,6 +76,8 @@ impl Report {
                 ),
             }
         }
-        Ok(report::Report::of(&drill, contract.as_ref()))
+        let drills = hub.list(&Kind::Drill.path(None), "", CALL).await.map_err(|error| format!("Drills: {error}"))?;
+        let drills: Vec<Drill> = drills.into_iter().filter_map(|json| serde_json::from_value(json).ok()).collect();
+        Ok(report::Report::of(&drill, contract.as_ref()).beside(&drills))
     }
 }

@@ -2,7 +2,7 @@ use super::api::{Api, Body, CallError, Counters};
 use super::kubeconfig::{self, KubeconfigError};
 use crate::api::ClusterRef;
 use crate::seam::Seam;
-use crate::terms::{ClusterUid, Json, Kind, Object};
+use crate::terms::{ClusterUid, Json, Kind, Object, Timestamp};
 use http::Method;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
@@ -70,6 +70,12 @@ impl Fleet {
     #[must_use]
     pub fn new(hub: Api, namespace: &str, seam: Seam, counters: Counters) -> Self {
         Self { hub, namespace: namespace.to_owned(), seam, counters, known: Arc::default(), uids: Arc::default() }
+    }
+
+    /// What its clock shows.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.seam.clock.now()
     }
 
     /// The client of a cluster that was identified before.

@@ -2,8 +2,10 @@
 
 use super::{Error, Key, Operator};
 use crate::api::{
-    ClusterRef, ContractRef, Control, Drill, DrillStatus, FINALIZER, Finding, Hold, HoldReason, Mode, Phase, Verdict,
+    ClusterRef, ContractRef, Control, Drill, DrillStatus, FINALIZER, Finding, Hold, HoldReason, Mode, Phase, Prediction,
+    Severity, Verdict,
 };
+use crate::check::warning;
 use crate::cluster::{Body, CallError, Category};
 use crate::decide::{
     self, Application, Contract, Effect, Event, Orders, RegionFacts, RouteFacts, SingletonFacts, Stored, accept, conditions,
@@ -208,15 +210,7 @@ impl Run<'_> {
         next.findings = bounded(findings);
         next.term = self.term.0;
         if self.drill.spec.mode == Mode::Check {
-            if let Ok(phase) = transition(next.phase, Event::Checked) {
-                next.phase = phase;
-                next.since = Some(now);
-                next.times.done = Some(now);
-            }
-            next.message = "checked: nothing stands in the way".into();
-            conditions(&mut next, self.orders.generation, now);
-            self.store(next).await?;
-            return Ok(None);
+            return self.checked(next).await;
         }
         let reference = ContractRef::new(&contract.drill.uid, &hash(&contract));
         let stored = self.stored(&reference);
@@ -255,23 +249,52 @@ impl Run<'_> {
 
     async fn not_accepted(&self, findings: Vec<Finding>, now: Timestamp) -> Result<Option<Timestamp>, Error> {
         let findings = bounded(findings);
-        let next = if self.drill.spec.mode == Mode::Check {
-            let mut next = DrillStatus { findings, ..self.progress.clone() };
-            if let Ok(phase) = transition(next.phase, Event::Checked) {
-                next.phase = phase;
-                next.since = Some(now);
-                next.times.done = Some(now);
+        if self.drill.spec.mode == Mode::Check {
+            return self.checked(DrillStatus { findings, ..self.progress.clone() }).await;
+        }
+        self.store(refuse(self.progress, self.orders, findings, now)).await?;
+        Ok(None)
+    }
+
+    /// A Check is over with what was found; where nothing stands in the way, it says what a rehearsal comes to.
+    async fn checked(&self, mut next: DrillStatus) -> Result<Option<Timestamp>, Error> {
+        let stands = next.findings.iter().any(|finding| finding.severity == Severity::Blocker);
+        let (plan, region) = (self.drill.spec.plan.clone(), self.drill.spec.region.clone());
+        let said = match &self.operator.settings.rehearser {
+            Some(rehearser) if !stands => {
+                match rehearser.rehearse(self.operator.fleet.clone(), plan.clone(), region.clone()).await {
+                    Ok(prediction) => {
+                        let (warning, said) = words(&prediction, &plan, &region);
+                        next.findings.extend(warning);
+                        next.prediction = Some(prediction);
+                        said
+                    }
+                    Err(error) => {
+                        next.findings.push(warning(
+                            "Rehearsal",
+                            &region,
+                            &plan,
+                            format!("it could not be rehearsed: {error}"),
+                            "",
+                        ));
+                        "; it could not be rehearsed".to_owned()
+                    }
+                }
             }
-            next.message = format!(
-                "checked: {} findings, first: {}",
-                next.findings.len(),
-                next.findings.first().map_or("", |f| f.message.as_str())
-            );
-            conditions(&mut next, self.orders.generation, now);
-            next
-        } else {
-            refuse(self.progress, self.orders, findings, now)
+            _ => String::new(),
         };
+        next.findings = bounded(next.findings);
+        let now = self.operator.seam.clock.now();
+        if let Ok(phase) = transition(next.phase, Event::Checked) {
+            next.phase = phase;
+            next.since = Some(now);
+            next.times.done = Some(now);
+        }
+        next.message = match next.findings.first() {
+            Some(first) if stands => format!("checked: {} findings, first: {}", next.findings.len(), first.message),
+            _ => format!("checked: nothing stands in the way{said}"),
+        };
+        conditions(&mut next, self.orders.generation, now);
         self.store(next).await?;
         Ok(None)
     }
@@ -481,6 +504,19 @@ fn facts(region: &crate::api::Region) -> RegionFacts {
     }
 }
 
+/// A prediction in a few words, and what is to be warned of.
+fn words(prediction: &Prediction, plan: &str, region: &str) -> (Option<Finding>, String) {
+    let Prediction { verdict, reasons, time_to_healthy, .. } = prediction;
+    let ends = verdict.map_or_else(|| "no end within a day".to_owned(), |verdict| format!("{verdict:?}"));
+    if *verdict == Some(Verdict::Passed) {
+        let healthy = time_to_healthy.as_ref().map(|healthy| format!(", users healthy after {healthy}")).unwrap_or_default();
+        return (None, format!("; a rehearsal on a copy of the fleet: {ends}{healthy}"));
+    }
+    let message = format!("a rehearsal on a copy of the fleet ends otherwise than Passed: {ends}: {}", reasons.join("; "));
+    let remedy = "run `firedrill rehearse` for what happens in it, or raise what it lacks";
+    (Some(warning("Rehearsal", region, plan, message, remedy)), format!("; a rehearsal on a copy of the fleet: {ends}"))
+}
+
 /// Findings for the status: at most 64, the rest counted.
 fn bounded(mut findings: Vec<Finding>) -> Vec<Finding> {
     findings.sort();
@@ -490,4 +526,32 @@ fn bounded(mut findings: Vec<Finding>) -> Vec<Finding> {
         findings.push(decide::more(rest));
     }
     findings
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::api::PredictedPhase;
+
+    #[test]
+    fn a_prediction_is_told_and_one_that_does_not_pass_is_warned_of() {
+        let predicted = |verdict: Option<Verdict>| Prediction {
+            taken: Timestamp::UNIX_EPOCH,
+            verdict,
+            reasons: vec!["healthy after 31m, promised were 30m".into()],
+            time_to_healthy: Some("31m".into()),
+            phases: vec![PredictedPhase { phase: "evacuating".into(), took: "31m".into() }],
+            busiest: None,
+            not_modelled: Vec::new(),
+        };
+        let (warned, said) = words(&predicted(Some(Verdict::Passed)), "shop", "eu");
+        assert_eq!((warned, said.as_str()), (None, "; a rehearsal on a copy of the fleet: Passed, users healthy after 31m"));
+        let (warned, said) = words(&predicted(Some(Verdict::ObjectiveMissed)), "shop", "eu");
+        assert!(said.ends_with("ObjectiveMissed"), "{said}");
+        let warned = warned.unwrap();
+        assert_eq!((warned.severity, warned.check.as_str(), warned.region.as_str()), (Severity::Warning, "Rehearsal", "eu"));
+        assert!(warned.message.ends_with("Passed: ObjectiveMissed: healthy after 31m, promised were 30m"), "{}", warned.message);
+        assert!(words(&predicted(None), "shop", "eu").1.ends_with("no end within a day"));
+    }
 }

@@ -15,10 +15,12 @@ mod sweep;
 pub use driver::Key;
 pub use store::Store;
 
+use crate::api::Prediction;
 use crate::cluster::{Api, CallError, Counters, Fleet, Leadership, Lease};
 use crate::seam::Seam;
 use crate::telemetry::Telemetry;
 use crate::terms::{ClusterUid, Kind, Target, Term};
+use futures::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -35,6 +37,17 @@ pub struct Settings {
     pub prometheus: Option<String>,
     /// Hosts (with port) that plans may name beside it.
     pub allowed_hosts: Vec<String>,
+    /// Who predicts for drills of mode Check; absent means that nobody does.
+    pub rehearser: Option<Arc<dyn Rehearser>>,
+}
+
+/// Runs a drill forward on a copy of the fleet.
+pub trait Rehearser: Send + Sync + std::fmt::Debug {
+    /// What the drill of `region` by `plan` would come to; the fleet is only read.
+    ///
+    /// # Errors
+    /// Why it could not be rehearsed, for people.
+    fn rehearse(&self, fleet: Fleet, plan: String, region: String) -> BoxFuture<'static, Result<Prediction, String>>;
 }
 
 /// One instance of the operator.

@@ -8,7 +8,9 @@ mod text;
 pub use html::html;
 pub use text::{bar, text};
 
-use crate::api::{Basis, Direction, Drill, DrillStatus, Finding, Gate, Moment, Phase, Role, Status, StepState, Verdict};
+use crate::api::{
+    Basis, Direction, Drill, DrillStatus, Finding, Gate, Mode, Moment, Phase, Prediction, Role, Status, StepState, Verdict,
+};
 use crate::decide::{Contract, Work, go_duration};
 use crate::terms::Timestamp;
 use serde::Serialize;
@@ -41,6 +43,8 @@ pub struct Report {
     pub fewest_requests: Option<u64>,
     /// How long each phase took.
     pub phases: Vec<Took>,
+    /// What was predicted, beside what was measured; known from the Check before it.
+    pub prediction: Option<Predicted>,
     /// Each region's share of each route; known from the contract.
     pub shares: Vec<Shares>,
     /// The gates, and what was said of each; known from the contract.
@@ -59,6 +63,33 @@ pub struct Report {
     pub debts: Vec<String>,
     /// Whether everything is as it was, and why not.
     pub restored: String,
+}
+
+/// What the Check before a drill predicted of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Predicted {
+    /// The Check.
+    pub drill: String,
+    /// When the fleet was copied.
+    pub taken: Timestamp,
+    /// What was predicted, beside what was measured.
+    pub lines: Vec<Beside>,
+    /// The survivor that would be busiest, in words: what it was is not measured.
+    pub busiest: Option<String>,
+    /// What the rehearsal leaves out.
+    pub not_modelled: Vec<String>,
+}
+
+/// A prediction beside its measurement.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Beside {
+    /// Of what.
+    pub what: String,
+    /// What was predicted; a dash for what would never be.
+    pub predicted: String,
+    /// What was measured; a dash for what was not.
+    pub measured: String,
 }
 
 /// One phase.
@@ -142,6 +173,7 @@ impl Report {
             .to_owned(),
             fewest_requests: status.fewest_requests,
             phases: phases(&status),
+            prediction: None,
             shares: contract.map(shares).unwrap_or_default(),
             gates: contract.map(|contract| gates(contract, &status)).unwrap_or_default(),
             steps: status
@@ -169,6 +201,50 @@ impl Report {
             conflicts: status.conflicts,
             debts: status.debts,
         }
+    }
+
+    /// With what the last Check of the same plan and region before it predicted; a Check has its own.
+    #[must_use]
+    pub fn beside(mut self, drills: &[Drill]) -> Self {
+        let begun = self.phases.first().map(|took| took.from);
+        let of = |drill: &Drill| {
+            let name = drill.metadata.name.clone()?;
+            let same = drill.spec.plan == self.plan && drill.spec.region == self.region && drill.spec.mode == Mode::Check;
+            let prediction = drill.status.as_ref()?.prediction.clone()?;
+            let before = name == self.drill || begun.is_some_and(|begun| prediction.taken <= begun);
+            (same && before && (!self.is_check() || name == self.drill)).then_some((name, prediction))
+        };
+        let last = drills.iter().filter_map(of).max_by_key(|(name, prediction)| (prediction.taken, name.clone()));
+        self.prediction = last.map(|(name, prediction)| self.compared(name, prediction));
+        self
+    }
+
+    fn compared(&self, drill: String, prediction: Prediction) -> Predicted {
+        let dash = || "-".to_owned();
+        let beside = |what: &str, predicted: Option<String>, measured: Option<String>| Beside {
+            what: what.to_owned(),
+            predicted: predicted.unwrap_or_else(dash),
+            measured: measured.unwrap_or_else(dash),
+        };
+        let word = |verdict: Verdict| format!("{verdict:?}");
+        let mut lines = vec![
+            beside("verdict", prediction.verdict.map(word), self.verdict.map(word)),
+            beside("time to healthy", prediction.time_to_healthy, self.time_to_healthy.clone()),
+        ];
+        lines.extend(prediction.phases.into_iter().map(|one| {
+            let measured = self.phases.iter().find(|took| took.phase == one.phase).map(|took| took.took.clone());
+            beside(&one.phase, Some(one.took), measured)
+        }));
+        let busiest = prediction.busiest.map(|busy| {
+            format!("{}: {} % of the users that a Ready pod had there when the fleet was copied", busy.region, busy.percent)
+        });
+        Predicted { drill, taken: prediction.taken, lines, busiest, not_modelled: prediction.not_modelled }
+    }
+
+    /// Whether it only looks.
+    #[must_use]
+    pub fn is_check(&self) -> bool {
+        self.mode == "Check"
     }
 
     /// The verdict in a word; before there is one, the phase.
@@ -245,4 +321,70 @@ fn gates(contract: &Contract, status: &DrillStatus) -> Vec<GateSaid> {
 /// A time of day, as a report has it: its date stands at the top.
 fn clock(at: Timestamp) -> String {
     at.format("%H:%M:%S").to_string()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn drill(name: &str, region: &str, mode: &str, status: &serde_json::Value) -> Drill {
+        let object = json!({
+            "apiVersion": "firedrill.dev/v1alpha1", "kind": "Drill", "metadata": {"name": name},
+            "spec": {"plan": "shop", "region": region, "mode": mode}, "status": status,
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn check(name: &str, region: &str, minute: u32) -> Drill {
+        let phases = json!([{"phase": "evacuating", "took": "40s"}, {"phase": "returning", "took": "50s"}]);
+        let prediction = json!({
+            "taken": format!("2026-11-24T08:{minute:02}:00Z"), "verdict": "Passed", "timeToHealthy": format!("{minute}s"),
+            "phases": phases, "busiest": {"region": "us", "percent": 98}, "notModelled": ["the moon"],
+        });
+        drill(name, region, "Check", &json!({"phase": "Done", "prediction": prediction}))
+    }
+
+    #[test]
+    fn the_last_check_before_a_drill_stands_beside_it() {
+        let times = json!({"declared": "2026-11-24T08:30:00Z", "evacuating": "2026-11-24T08:30:02Z", "evacuated": "2026-11-24T08:30:44Z"});
+        let status = json!({"phase": "Evacuated", "timeToHealthy": "44s", "times": times});
+        let real = drill("real", "eu", "Exercise", &status);
+        let all =
+            [check("old", "eu", 10), check("last", "eu", 20), check("later", "eu", 31), check("other", "us", 25), real.clone()];
+        let report = Report::of(&real, None).beside(&all);
+        let predicted = report.prediction.clone().unwrap();
+        assert_eq!(predicted.drill, "last");
+        let lines: Vec<[&str; 3]> =
+            predicted.lines.iter().map(|one| [one.what.as_str(), one.predicted.as_str(), one.measured.as_str()]).collect();
+        assert_eq!(
+            lines,
+            [
+                ["verdict", "Passed", "-"],
+                ["time to healthy", "20s", "44s"],
+                ["evacuating", "40s", "42s"],
+                ["returning", "50s", "-"]
+            ]
+        );
+        let said = text(&report, 100);
+        assert!(
+            said.contains("Predicted by Check last from a copy of the fleet of 2026-11-24T08:20:00Z, and measured"),
+            "{said}"
+        );
+        assert!(said.contains("  time to healthy           20s               44s\n"), "{said}");
+        assert!(html(&report).unwrap().contains("<td>time to healthy</td><td>20s</td><td>44s</td>"));
+        assert!(Report::of(&real, None).beside(&all[2..]).prediction.is_none(), "a later one predicts nothing");
+    }
+
+    #[test]
+    fn a_check_has_its_own_prediction_and_measures_nothing() {
+        let all = [check("old", "eu", 10), check("last", "eu", 20)];
+        let report = Report::of(&all[0], None).beside(&all);
+        assert_eq!(report.prediction.as_ref().unwrap().drill, "old");
+        let said = text(&report, 100);
+        assert!(said.contains("nothing: a Check evacuates nothing") && said.contains("the moon"), "{said}");
+        assert!(!said.contains("never seen healthy") && !said.contains("restored"), "{said}");
+        assert!(html(&report).unwrap().contains("eu is looked at"));
+    }
 }

@@ -18,16 +18,34 @@ pub fn text(report: &Report, width: usize) -> String {
     let fact = |name: &str, value: &str| format!("  {name:<26}{value}");
     line(&fact("drill", &format!("{} ({} of plan {}, region {})", report.drill, report.mode, report.plan, report.region)));
     let objective = report.objective.as_ref().map(|objective| format!(" (objective {objective})")).unwrap_or_default();
-    let healthy = report.time_to_healthy.clone().unwrap_or_else(|| "never seen healthy".to_owned());
-    line(&fact("time to healthy", &format!("{healthy}{objective}")));
-    line(&fact("no users in the region", &report.basis));
+    if report.is_check() {
+        line(&fact("measured", "nothing: a Check evacuates nothing"));
+    } else {
+        let healthy = report.time_to_healthy.clone().unwrap_or_else(|| "never seen healthy".to_owned());
+        line(&fact("time to healthy", &format!("{healthy}{objective}")));
+        line(&fact("no users in the region", &report.basis));
+    }
     if let Some(count) = report.fewest_requests {
         line(&fact("fewest requests seen", &format!("{count} in a window")));
     }
     for took in &report.phases {
         line(&fact(took.phase, &took.took));
     }
-    line(&fact("restored", &report.restored));
+    if !report.is_check() {
+        line(&fact("restored", &report.restored));
+    }
+    if let Some(predicted) = &report.prediction {
+        line("");
+        let taken = predicted.taken.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+        line(&format!("Predicted by Check {} from a copy of the fleet of {taken}, and measured", predicted.drill));
+        line(&format!("  {:<26}{:<18}{}", "", "predicted", "measured"));
+        for one in &predicted.lines {
+            line(&format!("  {:<26}{:<18}{}", one.what, one.predicted, one.measured));
+        }
+        if let Some(busiest) = &predicted.busiest {
+            line(&fact("worst utilisation", busiest));
+        }
+    }
     if !report.shares.is_empty() {
         line("");
         line("Shares of users by weight: as they were, and as planned without the region");
@@ -75,6 +93,14 @@ pub fn text(report: &Report, width: usize) -> String {
             };
             let place = [finding.region.as_str(), finding.object.as_str()].join(" ");
             line(&format!("  {weight}: {}: {} {} {}", finding.check, place.trim(), finding.message, finding.remedy));
+        }
+    }
+    let gaps = report.prediction.as_ref().filter(|_| report.is_check()).map(|predicted| &predicted.not_modelled);
+    if let Some(gaps) = gaps {
+        line("");
+        line("Not modelled in the prediction");
+        for gap in gaps {
+            line(&format!("  {gap}"));
         }
     }
     for (title, list) in [("Changed by others, and left", &report.conflicts), ("Not put back yet", &report.debts)] {

@@ -43,7 +43,22 @@ fn a_rehearsal_writes_nothing_and_predicts_what_the_drill_then_takes() {
         assert_eq!(made.stdout, again.stdout);
         eprintln!("{}", String::from_utf8_lossy(&rehearse(&["--from", &saved]).stdout));
         let predicted: Value = serde_json::from_slice::<Value>(&made.stdout).unwrap()[0].clone();
+        // A Check asks the operator for the same, and keeps it.
         let operator = stage.operator("first");
+        let object = |spec: Value| json!({"apiVersion": "firedrill.dev/v1alpha1", "kind": "Drill", "metadata": {"name": "foreseen"}, "spec": spec});
+        stage.apply(&object(json!({"plan": "rehearsed", "region": "eu-west", "mode": "Check"}))).await;
+        let checked = stage.done("foreseen", 180).await;
+        let kept = &checked["prediction"];
+        assert_eq!(kept["verdict"], "Passed", "{checked:#}");
+        assert!(checked["message"].as_str().unwrap().contains("Passed, users healthy after"), "{checked:#}");
+        let close = seconds(&kept["timeToHealthy"]) / seconds(&predicted["timeToHealthy"]);
+        assert!(
+            (0.8..1.25).contains(&close),
+            "the Check predicts {} and the command {}",
+            kept["timeToHealthy"],
+            predicted["timeToHealthy"]
+        );
+        eprintln!("{}", stage.report("foreseen", "text"));
         stage.drill("rehearsed", "rehearsed", "eu-west").await;
         let status = stage.done("rehearsed", 400).await;
         assert_eq!(status["verdict"], "Passed", "{status:#}");
@@ -54,6 +69,13 @@ fn a_rehearsal_writes_nothing_and_predicts_what_the_drill_then_takes() {
             assert_eq!(ours["phase"], real["phase"]);
             eprintln!("{}: predicted {}, measured {}", real["phase"], ours["took"], real["took"]);
         }
+        let beside = &report["prediction"];
+        assert_eq!(beside["drill"], "foreseen", "{report:#}");
+        assert_eq!(
+            beside["lines"][1],
+            json!({"what": "time to healthy", "predicted": kept["timeToHealthy"], "measured": report["timeToHealthy"]})
+        );
+        eprintln!("{}", stage.report("rehearsed", "text"));
         let ratio = seconds(&predicted["timeToHealthy"]) / seconds(&report["timeToHealthy"]);
         assert!((0.5..2.0).contains(&ratio), "predicted {ratio} times what it took");
         for region in REGIONS {

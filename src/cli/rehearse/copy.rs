@@ -1,6 +1,6 @@
-use crate::api::{Drill, EvacuationPlan, Phase, TrafficRoute};
+use crate::api::{Drill, EvacuationPlan, Mode, Phase, Region, TrafficRoute};
 use crate::cli::layout::Layout;
-use crate::cluster::{Api, Category};
+use crate::cluster::{Api, Category, Fleet};
 use crate::terms::{Json, Kind, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -32,11 +32,39 @@ pub(super) struct Copy {
 }
 
 impl Copy {
+    /// Copies the fleet of a plan, reading only; `ways` lead to regions otherwise than their Regions say.
+    ///
+    /// # Errors
+    /// What cannot be read or rehearsed, for people.
+    pub async fn take(
+        fleet: &Fleet,
+        plan: Option<&str>,
+        mut ways: BTreeMap<String, Api>,
+        now: Timestamp,
+    ) -> Result<Self, String> {
+        let mut copy = Self::of_hub(&fleet.hub, plan, now).await?;
+        if let Some(name) = ways.keys().find(|name| !copy.regions.contains_key(*name)) {
+            return Err(format!("--via {name}: the plan has no Region {name}"));
+        }
+        for object in copy.hub.clone().iter().filter(|object| kind(object) == "Region") {
+            let name = name(object);
+            let region: Region = parse(object)?;
+            let api = match ways.remove(name) {
+                Some(api) => api,
+                None => fleet.connect(&region.spec.cluster).await.map_err(|error| {
+                    format!("region {name}: {error}; `firedrill rehearse --via {name}=CONTEXT` names a context for it")
+                })?,
+            };
+            copy.add(name, &api).await?;
+        }
+        Ok(copy)
+    }
+
     /// Reads what the hub says of a plan: the plan, its regions, routes and singletons.
     ///
     /// # Errors
     /// What cannot be read or rehearsed, for people.
-    pub async fn of_hub(hub: &Api, plan: Option<&str>, now: Timestamp) -> Result<Self, String> {
+    async fn of_hub(hub: &Api, plan: Option<&str>, now: Timestamp) -> Result<Self, String> {
         let plans = list(hub, Kind::EvacuationPlan, None).await?;
         let names = || plans.iter().map(|plan| name(plan).to_owned()).collect::<Vec<_>>().join(", ");
         let chosen = match plan {
@@ -57,7 +85,8 @@ impl Copy {
         for drill in list(hub, Kind::Drill, None).await? {
             let drill: Drill = parse(&drill)?;
             let phase = drill.status.as_ref().map_or(Phase::Pending, |status| status.phase);
-            if !matches!(phase, Phase::Pending | Phase::Done) {
+            // A Check changes nothing.
+            if !matches!(phase, Phase::Pending | Phase::Done) && drill.spec.mode != Mode::Check {
                 return Err(format!(
                     "Drill {} is {phase:?}: a copy would take what it has changed for how things are; rehearse when it is over",
                     drill.metadata.name.unwrap_or_default()
@@ -98,7 +127,7 @@ impl Copy {
     ///
     /// # Errors
     /// What cannot be read, for people.
-    pub async fn add(&mut self, region: &str, api: &Api) -> Result<(), String> {
+    async fn add(&mut self, region: &str, api: &Api) -> Result<(), String> {
         let said = |error: String| format!("region {region}: {error}");
         let namespaces = self.namespaces()?;
         let mut objects: Vec<Json> = list(api, Kind::Node, None).await.map_err(said)?.iter().filter_map(tidy).collect();

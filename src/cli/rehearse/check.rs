@@ -1,0 +1,44 @@
+use super::copy::Copy;
+use super::forward::Rehearsal;
+use crate::api::Prediction;
+use crate::cluster::Fleet;
+use crate::operator::Rehearser;
+use futures::channel::oneshot;
+use futures::future::BoxFuture;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// How many requests a second each route is taken to have.
+const REQUESTS: f64 = 1000.0;
+/// How long one rehearsal may be worked at.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Rehearses for drills of mode Check, one at a time, on a thread of its own: the operator's work goes on beside it.
+#[derive(Debug, Default)]
+pub struct Checker {
+    one: Arc<Mutex<()>>,
+}
+
+impl Rehearser for Checker {
+    fn rehearse(&self, fleet: Fleet, plan: String, region: String) -> BoxFuture<'static, Result<Prediction, String>> {
+        let one = Arc::clone(&self.one);
+        Box::pin(async move {
+            let _one = one.lock_owned().await;
+            let copy = Copy::take(&fleet, Some(&plan), BTreeMap::new(), fleet.now()).await?;
+            let rehearsal = Rehearsal { copy, requests: REQUESTS, seed: 0, patience: Some(PATIENCE) };
+            let (tell, told) = oneshot::channel();
+            let work = move || {
+                // What the operator in the copy says is not what happens to the fleet.
+                let forecast =
+                    tracing::subscriber::with_default(tracing::subscriber::NoSubscriber::new(), || rehearsal.run(&region));
+                // Nobody listens where the activation was broken off.
+                let _ = tell.send(forecast.map(|forecast| forecast.prediction));
+            };
+            // No task of the runtime: a process that is told to end does not wait for it.
+            std::thread::Builder::new().name("rehearsal".to_owned()).spawn(work).map_err(|error| error.to_string())?;
+            told.await.map_err(|_| "the rehearsal broke off; that is a bug".to_owned())?
+        })
+    }
+}
