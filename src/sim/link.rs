@@ -151,6 +151,12 @@ impl Link {
         locked(&self.lag).1 = range;
     }
 
+    /// What decides over its requests.
+    #[must_use]
+    pub fn fates(&self) -> &Fates {
+        &self.fates
+    }
+
     /// Nothing passes until [`Link::heal`], in neither direction: calls hang, answers and watch events wait. Who gives up waiting may still have sent.
     pub fn partition(&self) {
         self.cut.set(1);

@@ -16,6 +16,9 @@ const EPOCH: &str = "firedrill.dev/epoch";
 #[derive(Clone, Default)]
 pub struct Eyes(Arc<Mutex<Vec<String>>>);
 
+/// Whose claim stands where.
+type Owners = Arc<Mutex<BTreeMap<String, String>>>;
+
 /// A route as it was before the drill: the weight of each backend.
 type Weights = Vec<u64>;
 
@@ -28,6 +31,7 @@ impl Eyes {
         let routes: BTreeMap<String, Weights> =
             hub.list("HTTPRoute", "").iter().map(|route| (name(route).to_owned(), weights(route))).collect();
         let ready = ready_everywhere(fleet);
+        let owners: Owners = Arc::default();
         for (place, server) in &fleet.servers {
             let (said, place, routes, ready) = (Arc::clone(&eyes.0), place.clone(), routes.clone(), ready.clone());
             let regions: Vec<(String, Server)> = fleet
@@ -36,7 +40,7 @@ impl Eyes {
                 .filter(|(name, _)| *name != "hub")
                 .map(|(name, server)| (name.clone(), server.clone()))
                 .collect();
-            let (gate, clock) = (Arc::clone(gate), fleet.clock.clone());
+            let (gate, clock, owners) = (Arc::clone(gate), fleet.clock.clone(), Arc::clone(&owners));
             let mut copies = 0_usize;
             let shows = std::env::var_os("FIREDRILL_STORY").is_some();
             server.eye(move |who, key, before, after| {
@@ -50,6 +54,9 @@ impl Eyes {
                 }
                 let say = |what: String| said.lock().unwrap().push(format!("{place} {}/{}: {what}", key.plural, key.name));
                 epochs(before, after).into_iter().for_each(&say);
+                if is_foreign(key) {
+                    two_drills(&owners, format!("{place} {}/{}", key.plural, key.name), after).into_iter().for_each(&say);
+                }
                 let (false, Some(before), Some(after)) = (who.is_empty(), before, after) else { return };
                 if is_foreign(key) {
                     claims(before, after).into_iter().for_each(&say);
@@ -92,7 +99,7 @@ fn shown(who: &str, key: &Key, before: Option<&Value>, after: Option<&Value>) ->
             _ => spec["replicas"].clone(),
         };
         let claim = object["metadata"]["annotations"][CLAIM].as_str().and_then(|claim| serde_json::from_str::<Value>(claim).ok());
-        let claim = claim.map(|claim| format!(" (claimed, term {}, {})", claim["term"], claim["seq"])).unwrap_or_default();
+        let claim = claim.map(|claim| format!(" (claimed, term {}, {})", claim["term"], claim["sequence"])).unwrap_or_default();
         format!("{values}{claim}")
     };
     let who = if who.is_empty() { "somebody" } else { who };
@@ -123,7 +130,23 @@ fn ready_everywhere(fleet: &Embedded) -> Vec<BTreeMap<String, u64>> {
     fleet.servers.iter().filter(|(name, _)| *name != "hub").map(|(_, server)| ready(server)).collect()
 }
 
-/// No value of somebody else's object changes without a claim beside it, and no claim of an older term follows a newer one.
+/// Never do two drills have claims at once.
+fn two_drills(owners: &Owners, at: String, after: Option<&Value>) -> Option<String> {
+    let claim =
+        |object: &Value| -> Option<Value> { serde_json::from_str(object["metadata"]["annotations"][CLAIM].as_str()?).ok() };
+    // Singletons have names with a namespace.
+    let by = after.and_then(claim).map(|claim| claim["by"].to_string()).filter(|by| !by.contains("shop/"));
+    let mut owners = owners.lock().unwrap();
+    match by {
+        None => drop(owners.remove(&at)),
+        Some(by) => drop(owners.insert(at, by)),
+    }
+    let all: std::collections::BTreeSet<&String> = owners.values().collect();
+    (all.len() > 1).then(|| format!("two drills have claims: {all:?}"))
+}
+
+/// No value of somebody else's object changes without a claim beside it, no claim of an older term follows a newer one, and no write of the same
+/// owner follows one that was decided later.
 fn claims(before: &Value, after: &Value) -> Option<String> {
     let claim =
         |object: &Value| -> Option<Value> { serde_json::from_str(object["metadata"]["annotations"][CLAIM].as_str()?).ok() };
@@ -133,7 +156,9 @@ fn claims(before: &Value, after: &Value) -> Option<String> {
     }
     let term = |claim: &Value| claim["term"].as_u64().unwrap_or(0);
     let (was, is) = (was?, is?);
-    (was["by"] == is["by"] && term(&is) < term(&was)).then(|| format!("term {} wrote after term {}", term(&is), term(&was)))
+    let order = |claim: &Value| (term(claim), claim["sequence"].as_u64().unwrap_or(0));
+    (was["by"] == is["by"] && order(&is) < order(&was))
+        .then(|| format!("{:?} (term, sequence) was written after {:?}", order(&is), order(&was)))
 }
 
 /// An epoch never falls, and never vanishes.

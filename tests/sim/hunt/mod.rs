@@ -20,6 +20,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use story::{Event, Lost, Order, Says, Story, What};
 
+/// The drill that is applied beside the first, where there is one.
+const SECOND: &str = "second";
 /// The query of the plan's gate.
 const ERRORS: &str = "error_ratio";
 /// An image whose pods never become Ready.
@@ -71,6 +73,9 @@ impl<'a> Run<'a> {
         let mut run = Self { story, fleet, plant, instances: Vec::new(), gate, hands: BTreeMap::new(), two: None };
         run.begin("a0", story.storm);
         run.fleet.drill(DRILL, &story.names()[0])?;
+        if story.twice {
+            run.fleet.drill(SECOND, &story.names()[0])?;
+        }
         for (number, event) in story.events.iter().enumerate() {
             run.pass(event.after).await;
             run.happen(number, event).await?;
@@ -253,26 +258,33 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn status(&self) -> Option<DrillStatus> {
-        let drill = self.fleet.server("hub").ok()?.get("Drill", "", DRILL)?;
+    fn status(&self, drill: &str) -> Option<DrillStatus> {
+        let drill = self.fleet.server("hub").ok()?.get("Drill", "", drill)?;
         Some(serde_json::from_value(drill.get("status").cloned().unwrap_or_default()).unwrap_or_default())
     }
 
-    /// Waits until the drill is over; its last status, if it was not deleted.
+    /// Waits until every drill is over; the first one's last status, if it was not deleted.
     async fn end(&mut self) -> Result<Option<DrillStatus>, String> {
+        if self.story.twice {
+            self.end_of(SECOND).await?;
+        }
+        self.end_of(DRILL).await
+    }
+
+    async fn end_of(&mut self, drill: &str) -> Result<Option<DrillStatus>, String> {
         let end = self.fleet.clock.now() + chrono::TimeDelta::minutes(BOUND);
         loop {
-            let Some(status) = self.status() else { return Ok(None) };
+            let Some(status) = self.status(drill) else { return Ok(None) };
             if status.phase == Phase::Done {
                 return Ok(Some(status));
             }
             if self.fleet.clock.now() > end {
-                return Err(format!("it does not end: {}", status.message));
+                return Err(format!("{drill} does not end: {}", status.message));
             }
             // What was paused before it began has no deadline: it waits for a person for ever, and here one comes.
             if status.phase == Phase::Pending {
                 let hub = self.fleet.server("hub")?;
-                let resumed = hub.edit("Drill", "", DRILL, |drill| {
+                let resumed = hub.edit("Drill", "", drill, |drill| {
                     if drill["spec"]["control"] == "Pause" {
                         drill["spec"]["control"] = json!("Run");
                     }
@@ -336,7 +348,8 @@ fn silence(server: &firedrill::sim::Server, node: &str, silent: bool) {
 fn shrunk(story: &Story, plant: &Plant) -> Story {
     let mut least = story.clone();
     let breaks = |story: &Story| tell(story, plant).is_err();
-    let simpler: [fn(&mut Story); 4] = [
+    let simpler: [fn(&mut Story); 5] = [
+        |story| story.twice = false,
         |story| story.storm = 0,
         |story| story.singletons.clear(),
         |story| story.cordon = false,

@@ -2,8 +2,10 @@
 
 use super::story::{Says, Story, What};
 use super::{ERRORS, Plant, hunt, tell};
-use firedrill::sim::{Call, Sample};
+use firedrill::cli::embedded::Instance;
+use firedrill::sim::{Call, End, Fate, Sample};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// The hunt finds this bug within so many seeds, and nothing without it.
 fn is_found(what: &str, within: u64, plant: &Plant) {
@@ -194,6 +196,52 @@ fn a_stamp_that_is_skipped() {
                 }
             });
         }
+    });
+}
+
+/// Every fourth write of somebody else's object arrives when nobody waits for it any more.
+fn late(instance: &Instance) {
+    let Some(link) = instance.links.get("hub") else { return };
+    let mut random = fastrand::Rng::with_seed(7);
+    link.fates().replace(move |call| {
+        let is_late = is_write_of(call, "httproutes") && random.u32(0..4) == 0;
+        let before = Duration::from_millis(if is_late { random.u64(6_000..30_000) } else { random.u64(0..40) });
+        Fate { before, after: Duration::ZERO, end: End::Deliver }
+    });
+}
+
+#[test]
+fn a_write_that_is_not_guarded_by_the_version_it_was_decided_on() {
+    let stories = || (0..40).map(Story::of).filter(|story| story.storm == 0);
+    let guarded: &Plant = &|_, instance| late(instance);
+    let unguarded: &Plant = &|_, instance| {
+        late(instance);
+        for link in instance.links.values() {
+            link.forge(|call, body| {
+                if is_write_of(call, "httproutes") {
+                    without(body, |path| path == "/metadata/resourceVersion");
+                }
+            });
+        }
+    };
+    let found = stories().find_map(|story| Some((tell(&story, unguarded).err()?, story)));
+    let (broken, story) = found.expect("guard dropped: not found within 40 seeds");
+    println!("guard dropped: seed {}: {broken}", story.seed);
+    tell(&story, guarded).unwrap();
+}
+
+#[test]
+fn a_lock_that_is_ignored() {
+    is_found_where("lock ignored", 200, |story| story.twice, &|_, instance| {
+        // Whoever has it seems to be over.
+        let Some(link) = instance.links.get("hub") else { return };
+        link.lie(|call, json| {
+            if call.verb == "list" && call.path.ends_with("/drills") {
+                for drill in json["items"].as_array_mut().into_iter().flatten() {
+                    drill["status"]["phase"] = json!("Done");
+                }
+            }
+        });
     });
 }
 

@@ -23,6 +23,9 @@ pub struct Story {
     pub storm: u64,
     /// What happens, in order.
     pub events: Vec<Event>,
+    /// Whether a second drill is applied at the same moment: only one of them may act.
+    #[serde(default)]
+    pub twice: bool,
 }
 
 /// Something that happens.
@@ -115,6 +118,7 @@ impl Story {
             cordon: random.bool(),
             storm: if random.bool() { 0 } else { random.u64(1..120) },
             events,
+            twice: random.u32(0..8) == 0,
         }
     }
 
