@@ -1,4 +1,4 @@
-use super::{Report, clock};
+use super::{Predicted, Report, clock};
 use crate::api::{Severity, StepState};
 use std::fmt::Write as _;
 
@@ -34,18 +34,7 @@ pub fn text(report: &Report, width: usize) -> String {
     if !report.is_check() {
         line(&fact("restored", &report.restored));
     }
-    if let Some(predicted) = &report.prediction {
-        line("");
-        let taken = predicted.taken.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-        line(&format!("Predicted by Check {} from a copy of the fleet of {taken}, and measured", predicted.drill));
-        line(&format!("  {:<26}{:<18}{}", "", "predicted", "measured"));
-        for one in &predicted.lines {
-            line(&format!("  {:<26}{:<18}{}", one.what, one.predicted, one.measured));
-        }
-        if let Some(busiest) = &predicted.busiest {
-            line(&fact("worst utilisation", busiest));
-        }
-    }
+    report.prediction.iter().flat_map(predicted).for_each(|text| line(&text));
     if !report.shares.is_empty() {
         line("");
         line("Shares of users by weight: as they were, and as planned without the region");
@@ -113,6 +102,20 @@ pub fn text(report: &Report, width: usize) -> String {
         }
     }
     out
+}
+
+/// A prediction beside what was measured, in lines.
+fn predicted(predicted: &Predicted) -> Vec<String> {
+    let taken = predicted.taken.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    let row = |what: &str, one: &str, other: &str| format!("  {what:<26}{one:<18}{other}");
+    let mut lines = vec![
+        String::new(),
+        format!("Predicted by Check {} from a copy of the fleet of {taken}, and measured", predicted.drill),
+        row("", "predicted", "measured"),
+    ];
+    lines.extend(predicted.lines.iter().map(|one| row(&one.what, &one.predicted, &one.measured)));
+    lines.extend(predicted.busiest.iter().map(|busiest| format!("  {:<26}{busiest}", "worst utilisation")));
+    lines
 }
 
 /// A bar for a share in percent.

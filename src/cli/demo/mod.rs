@@ -120,10 +120,10 @@ impl Demo {
         fleet.edge.stragglers(0.05, Duration::from_secs(25));
         fleet.start(&Pace::default());
         if human {
-            anstream::println!(
+            line(&format!(
                 "An embedded fleet of {} regions serves a shop. {region} is evacuated and returns.",
                 layout.regions.len()
-            );
+            ));
             anstream::println!("Time is the fleet's own: it passes as fast as this machine and --speed say.\n");
         }
         let latency = Fates::latency(fastrand::Rng::with_seed(self.seed), Duration::from_millis(2)..=Duration::from_millis(20));
@@ -151,9 +151,7 @@ impl Demo {
         if human {
             summary(&report, &fleet, &changed, as_it_should);
             anstream::println!("\nThe same as a page: {}", path.display());
-            anstream::println!(
-                "Next: `firedrill demo --list` for what can go wrong, and README.md for a drill on real control planes."
-            );
+            line("Next: `firedrill demo --list` for what can go wrong, and README.md for a drill on real control planes.");
         } else {
             anstream::println!("{}", serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?);
         }
@@ -222,5 +220,10 @@ fn summary(report: &Report, fleet: &Embedded, changed: &[String], as_it_should: 
         .flat_map(crate::sim::Server::log)
         .filter(|entry| entry.verb == "patch" && !entry.path.contains("firedrill.dev") && !entry.dry_run)
         .count();
-    anstream::println!("API servers saw {log} requests, {writes} of them writes to objects of the shop and its nodes.");
+    line(&format!("API servers saw {log} requests, {writes} of them writes to objects of the shop and its nodes."));
+}
+
+/// Prints prose as wide as the terminal is.
+fn line(text: &str) {
+    anstream::println!("{}", textwrap::fill(text, super::columns()));
 }

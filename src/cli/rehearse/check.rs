@@ -12,8 +12,10 @@ use tokio::sync::Mutex;
 
 /// How many requests a second each route is taken to have.
 const REQUESTS: f64 = 1000.0;
+/// How many pods a fleet may have to be rehearsed within an operator's memory: they take some 25 KiB each.
+const PODS: u64 = 3000;
 /// How long one rehearsal may be worked at.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Rehearses for drills of mode Check, one at a time, on a thread of its own: the operator's work goes on beside it.
 #[derive(Debug, Default)]
@@ -27,6 +29,12 @@ impl Rehearser for Checker {
         Box::pin(async move {
             let _one = one.lock_owned().await;
             let copy = Copy::take(&fleet, Some(&plan), BTreeMap::new(), fleet.now()).await?;
+            let pods = copy.pods();
+            if pods > PODS {
+                return Err(format!(
+                    "its {pods} pods are more than the {PODS} that the operator rehearses; run `firedrill rehearse`"
+                ));
+            }
             let rehearsal = Rehearsal { copy, requests: REQUESTS, seed: 0, patience: Some(PATIENCE) };
             let (tell, told) = oneshot::channel();
             let work = move || {

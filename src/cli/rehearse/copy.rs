@@ -197,6 +197,16 @@ impl Copy {
         parse(plan.ok_or("it has no EvacuationPlan")?)
     }
 
+    /// How many pods there are in it, or will be once it stands.
+    pub fn pods(&self) -> u64 {
+        let of = |object: &Json| match kind(object) {
+            "Pod" => 1,
+            "Deployment" | "StatefulSet" => object.pointer("/spec/replicas").and_then(Json::as_u64).unwrap_or(1),
+            _ => 0,
+        };
+        self.regions.values().flatten().map(of).sum()
+    }
+
     /// The routes.
     pub fn routes(&self) -> Result<Vec<TrafficRoute>, String> {
         self.hub.iter().filter(|object| kind(object) == "TrafficRoute").map(parse).collect()

@@ -3,13 +3,14 @@ use crate::api::{Busiest, Drill, DrillStatus, Finding, Phase, PredictedPhase, Pr
 use crate::cli::embedded::{Embedded, Instance, NAMESPACE};
 use crate::decide::Contract;
 use crate::report::Report;
+use crate::seam::Clock;
 use crate::sim::physics::Pace;
 use crate::sim::{Fates, Sample};
 use crate::terms::{Json, RegionName};
 use crate::world::fill;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long the copy may take to stand: slow images, singletons.
 const STANDS: Duration = Duration::from_mins(15);
@@ -101,7 +102,8 @@ impl Rehearsal {
     /// Runs the drill in a copy, in its own time.
     async fn forward(&self, region: &str) -> Result<Forecast, String> {
         let copy = &self.copy;
-        let worked = Instant::now();
+        // The machine's clock: the copy has another.
+        let working = Clock::Wall.now();
         let late = STRAGGLERS * 100.0;
         let mut not_modelled = vec![
             "what pods do beyond starting: each carries today's users and the headroom that static stability asks for, no more"
@@ -160,7 +162,8 @@ impl Rehearsal {
             if status.phase == Phase::Done || (fleet.clock.now() - begun).to_std().unwrap_or_default() > LIMIT {
                 break serde_json::from_value(object).map_err(|error| error.to_string())?;
             }
-            if let Some(patience) = self.patience.filter(|patience| worked.elapsed() > *patience) {
+            let worked = (Clock::Wall.now() - working).to_std().unwrap_or_default();
+            if let Some(patience) = self.patience.filter(|patience| worked > *patience) {
                 return Err(format!(
                     "it takes more than {} s of work; `firedrill rehearse` has no such limit",
                     patience.as_secs()
