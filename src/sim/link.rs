@@ -21,6 +21,13 @@ use super::watch::{Line, Watch};
 /// How many lines of a watch may be under way before the server waits; what waits longer than the history reaches ends with 410, as in life.
 const UNDER_WAY: usize = 1024;
 
+/// Everything passes.
+const OPEN: u64 = 0;
+/// Nothing passes.
+const SHUT: u64 = 1;
+/// Requests pass, and nothing comes back.
+const DEAF: u64 = 2;
+
 /// What went wrong between client and server.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
@@ -129,7 +136,7 @@ pub struct Link {
     instance: String,
     fates: Fates,
     lag: Arc<Mutex<(fastrand::Rng, RangeInclusive<Duration>)>>,
-    /// 1 while nothing passes.
+    /// [`OPEN`], [`SHUT`] or [`DEAF`].
     cut: Signal,
     lie: Arc<Mutex<Option<Lie>>>,
     forge: Arc<Mutex<Option<Lie>>>,
@@ -143,7 +150,7 @@ impl Link {
     #[must_use]
     pub fn new(server: Server, instance: &str, fates: Fates, rng: fastrand::Rng) -> Self {
         let lag = Arc::new(Mutex::new((rng, Duration::ZERO..=Duration::ZERO)));
-        Self { server, instance: instance.into(), fates, lag, cut: Signal::new(0), lie: Arc::default(), forge: Arc::default() }
+        Self { server, instance: instance.into(), fates, lag, cut: Signal::new(OPEN), lie: Arc::default(), forge: Arc::default() }
     }
 
     /// Every watch event takes a time from this range from now on. Their order within one watch stays.
@@ -159,7 +166,12 @@ impl Link {
 
     /// Nothing passes until [`Link::heal`], in neither direction: calls hang, answers and watch events wait. Who gives up waiting may still have sent.
     pub fn partition(&self) {
-        self.cut.set(1);
+        self.cut.set(SHUT);
+    }
+
+    /// Requests pass and are served, but answers and watch events wait until [`Link::heal`].
+    pub fn deafen(&self) {
+        self.cut.set(DEAF);
     }
 
     /// Changes every answer but watches so from now on: what a wrong decision looks like from outside, to see that it would be found.
@@ -181,7 +193,7 @@ impl Link {
 
     /// Everything that waits goes on.
     pub fn heal(&self) {
-        self.cut.set(0);
+        self.cut.set(OPEN);
     }
 
     /// A client over this link. No retries, no timeouts: those are layers of whoever builds on it.
@@ -190,8 +202,14 @@ impl Link {
         kube::Client::new(self.clone(), "default")
     }
 
+    /// Waits until requests pass.
+    async fn sendable(&self) {
+        self.cut.until(|cut| cut != SHUT).await;
+    }
+
+    /// Waits until answers pass.
     async fn passable(&self) {
-        self.cut.until(0).await;
+        self.cut.until(|cut| cut == OPEN).await;
     }
 
     async fn carry(self, request: Request<Body>, mut reply: oneshot::Sender<Reply>) {
@@ -215,7 +233,7 @@ impl Link {
         }
         let Fate { before, after, end } = self.fates.decide(&mut call);
         tokio::time::sleep(before).await;
-        self.passable().await;
+        self.sendable().await;
         let answer = match end {
             End::Lost => return reply.closed().await,
             End::Refuse(code, reason) => Answer::Whole { code, body: Refusal::other(code, reason).body() },

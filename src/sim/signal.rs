@@ -45,10 +45,10 @@ impl Signal {
         Ear { signal: self.clone(), seen: self.get() }
     }
 
-    /// Waits until it stands at this.
-    pub async fn until(&self, value: u64) {
+    /// Waits until it stands where this is so.
+    pub async fn until(&self, is_it: impl Fn(u64) -> bool) {
         let mut ear = self.listen();
-        while ear.signal.get() != value {
+        while !is_it(ear.signal.get()) {
             ear.changed().await;
         }
     }

@@ -145,10 +145,14 @@ impl<'a> Run<'a> {
                 self.begin(&format!("a{number}"), 30);
             }
             What::Second => self.begin(&format!("b{number}"), 30),
-            What::Cut { server: index, millis } => {
+            What::Cut { server: index, millis, deaf } => {
                 let link = self.instances.last().and_then(|instance| instance.links.get(&server(*index))).cloned();
                 let link = link.ok_or("no link")?;
-                link.partition();
+                if *deaf {
+                    link.deafen();
+                } else {
+                    link.partition();
+                }
                 self.pass(*millis).await;
                 link.heal();
             }

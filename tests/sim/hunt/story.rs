@@ -46,8 +46,13 @@ pub enum What {
     Kill,
     /// A second instance is started beside it.
     Second,
-    /// One server is cut off from the newest instance for so many milliseconds; 0 is the hub.
-    Cut { server: usize, millis: u64 },
+    /// One server is cut off from the newest instance for so many milliseconds; 0 is the hub. `deaf`: it still hears, and is not heard.
+    Cut {
+        server: usize,
+        millis: u64,
+        #[serde(default)]
+        deaf: bool,
+    },
     /// The newest instance is cut off from everything, as if it were stopped.
     Pause { millis: u64 },
     /// A person's order.
@@ -159,7 +164,7 @@ impl Event {
         let what = match random.u32(0..18) {
             0 | 1 => What::Kill,
             2 => What::Second,
-            3 | 4 => What::Cut { server: random.usize(0..=regions), millis },
+            3 | 4 => What::Cut { server: random.usize(0..=regions), millis, deaf: millis % 3 == 0 },
             5 => What::Pause { millis },
             6 => What::Order(Order::Abort),
             7 => What::Order([Order::Failback, Order::Delete][random.usize(0..2)]),
