@@ -164,7 +164,7 @@ impl Event {
         let what = match random.u32(0..18) {
             0 | 1 => What::Kill,
             2 => What::Second,
-            3 | 4 => What::Cut { server: random.usize(0..=regions), millis, deaf: millis % 3 == 0 },
+            3 | 4 => What::Cut { server: random.usize(0..=regions), millis, deaf: millis.is_multiple_of(3) },
             5 => What::Pause { millis },
             6 => What::Order(Order::Abort),
             7 => What::Order([Order::Failback, Order::Delete][random.usize(0..2)]),
