@@ -4,21 +4,22 @@ mod condition;
 mod drill;
 mod gate;
 mod plan;
+mod prediction;
 mod region;
 mod route;
 mod singleton;
 
 pub use condition::{Condition, Status, set};
 pub use drill::{
-    Basis, Busiest, ContractRef, Control, Direction, Drill, DrillSpec, DrillStatus, Finding, Hold, HoldReason, Intent, Level,
-    Mode, Moment, Phase, PredictedPhase, Prediction, Return, Scenario, Severity, Start, StepState, StepStatus, Streak, Times,
-    Verdict, Why,
+    Basis, ContractRef, Control, Direction, Drill, DrillSpec, DrillStatus, Finding, Hold, HoldReason, Intent, Level, Mode,
+    Moment, Phase, Return, Scenario, Severity, Start, StepState, StepStatus, Streak, Times, Verdict, Why,
 };
 pub use gate::{Gate, NoData, OnFailure, Role};
 pub use plan::{
     Capacity, CapacityMode, Contention, Cordon, EvacuationPlan, EvacuationPlanSpec, EvacuationPlanStatus, Failback, Guards,
     Objectives, Pace, PaceStep, Prometheus,
 };
+pub use prediction::{Busiest, PredictedPhase, Prediction};
 pub use region::{ClusterRef, Local, Region, RegionSpec, RegionState, RegionStatus, SecretRef};
 pub use route::{BackendRef, Confirm, HttpRouteRef, RegionShare, TrafficRoute, TrafficRouteSpec, TrafficRouteStatus};
 pub use singleton::{

@@ -1,7 +1,7 @@
 use super::layout::Layout;
 use crate::cluster::{Api, Counters};
 use crate::operator::restore::Restore;
-use crate::operator::{Operator, Settings};
+use crate::operator::{Operator, Rehearser, Settings};
 use crate::seam::{Clock, Network, Seam};
 use crate::sim::physics::{self, Pace};
 use crate::sim::{Edge, Fates, Kind, Link, Physics, Prometheus, Server};
@@ -32,6 +32,8 @@ pub struct Embedded {
     pub edge: Edge,
     /// What sees them.
     pub prometheus: Arc<Prometheus>,
+    /// Who rehearses for its operators.
+    pub rehearser: Option<Arc<dyn Rehearser>>,
     seed: u64,
     physics: Vec<JoinHandle<()>>,
 }
@@ -110,7 +112,7 @@ impl Embedded {
         let edge = Edge::new(hub.clone());
         servers.values().filter(|server| server.name() != "hub").for_each(|server| edge.limit(server, f64::INFINITY));
         let prometheus = Arc::new(Prometheus::new(hub, edge.clone()));
-        let fleet = Self { clock, servers, edge, prometheus, seed, physics: Vec::new() };
+        let fleet = Self { clock, servers, edge, prometheus, rehearser: None, seed, physics: Vec::new() };
         for name in fleet.servers.keys() {
             for namespace in layout.namespaces.iter().map(String::as_str).chain([NAMESPACE]) {
                 fleet.add(name, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}))?;
@@ -326,7 +328,7 @@ impl Embedded {
             identity: identity.to_owned(),
             prometheus: Some(PROMETHEUS.to_owned()),
             allowed_hosts: Vec::new(),
-            rehearser: None,
+            rehearser: self.rehearser.clone(),
         };
         let (stop, stopped) = watch::channel(false);
         let client = links.get("hub").map(Link::client);

@@ -5,6 +5,7 @@
 
 mod accept;
 mod application;
+mod checked;
 mod contract;
 mod decision;
 mod drill;
@@ -23,6 +24,7 @@ mod words;
 
 pub use accept::{accept, first_writes, more, needs_accept, seal};
 pub use application::{Application, RegionFacts, RouteFacts, SingletonFacts};
+pub use checked::{checked, nothing_stands};
 pub use contract::{Confirmation, Contract, ContractError, Led, Limits, Replicas, Route, Size, Step, Traffic, Work, hash};
 pub use decision::{Decision, Effect, Orders};
 pub use drill::{decide, needs, refuse, unusable};

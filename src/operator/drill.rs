@@ -2,14 +2,12 @@
 
 use super::{Error, Key, Operator};
 use crate::api::{
-    ClusterRef, ContractRef, Control, Drill, DrillStatus, FINALIZER, Finding, Hold, HoldReason, Mode, Phase, Prediction,
-    Severity, Verdict,
+    ClusterRef, ContractRef, Control, Drill, DrillStatus, FINALIZER, Finding, Hold, HoldReason, Mode, Phase, Verdict,
 };
-use crate::check::warning;
 use crate::cluster::{Body, CallError, Category};
 use crate::decide::{
-    self, Application, Contract, Effect, Event, Orders, RegionFacts, RouteFacts, SingletonFacts, Stored, accept, conditions,
-    decide, first_writes, hash, needs, needs_accept, record, refuse, seal, transition, unusable,
+    self, Application, Contract, Effect, Event, Orders, RegionFacts, RouteFacts, SingletonFacts, Stored, accept, checked,
+    conditions, decide, first_writes, hash, needs, needs_accept, nothing_stands, record, refuse, seal, transition, unusable,
 };
 use crate::observe::observe;
 use crate::probe::prometheus;
@@ -32,6 +30,8 @@ const SOON: TimeDelta = TimeDelta::milliseconds(200);
 const FRESH: TimeDelta = TimeDelta::seconds(6);
 /// From when on an ordinary wait, for pods or for users to follow, is worth an event.
 const LONG: TimeDelta = TimeDelta::seconds(60);
+/// How soon a Check asks again whether it may be rehearsed.
+const TURN: TimeDelta = TimeDelta::seconds(5);
 /// How soon a new drill is looked at again then, and one of which every write was refused.
 const AGAIN: TimeDelta = TimeDelta::seconds(1);
 
@@ -206,12 +206,13 @@ impl Run<'_> {
             Ok(contract) => contract,
             Err(blockers) => return self.not_accepted(blockers, now).await,
         };
+        if self.drill.spec.mode == Mode::Check {
+            drop(world);
+            return self.checked(findings).await;
+        }
         let mut next = self.progress.clone();
         next.findings = bounded(findings);
         next.term = self.term.0;
-        if self.drill.spec.mode == Mode::Check {
-            return self.checked(next).await;
-        }
         let reference = ContractRef::new(&contract.drill.uid, &hash(&contract));
         let stored = self.stored(&reference);
         // Stored first: a contract that nobody refers to is harmless, a reference to none would not be. Its owner is the drill,
@@ -248,53 +249,26 @@ impl Run<'_> {
     }
 
     async fn not_accepted(&self, findings: Vec<Finding>, now: Timestamp) -> Result<Option<Timestamp>, Error> {
-        let findings = bounded(findings);
         if self.drill.spec.mode == Mode::Check {
-            return self.checked(DrillStatus { findings, ..self.progress.clone() }).await;
+            return self.checked(findings).await;
         }
-        self.store(refuse(self.progress, self.orders, findings, now)).await?;
+        self.store(refuse(self.progress, self.orders, bounded(findings), now)).await?;
         Ok(None)
     }
 
-    /// A Check is over with what was found; where nothing stands in the way, it says what a rehearsal comes to.
-    async fn checked(&self, mut next: DrillStatus) -> Result<Option<Timestamp>, Error> {
-        let stands = next.findings.iter().any(|finding| finding.severity == Severity::Blocker);
-        let (plan, region) = (self.drill.spec.plan.clone(), self.drill.spec.region.clone());
-        let said = match &self.operator.settings.rehearser {
-            Some(rehearser) if !stands => {
-                match rehearser.rehearse(self.operator.fleet.clone(), plan.clone(), region.clone()).await {
-                    Ok(prediction) => {
-                        let (warning, said) = words(&prediction, &plan, &region);
-                        next.findings.extend(warning);
-                        next.prediction = Some(prediction);
-                        said
-                    }
-                    Err(error) => {
-                        next.findings.push(warning(
-                            "Rehearsal",
-                            &region,
-                            &plan,
-                            format!("it could not be rehearsed: {error}"),
-                            "",
-                        ));
-                        "; it could not be rehearsed".to_owned()
-                    }
-                }
+    /// A Check is over with what was found and, where nothing stands in the way, with what a rehearsal comes to.
+    async fn checked(&self, findings: Vec<Finding>) -> Result<Option<Timestamp>, Error> {
+        let mut rehearsed = None;
+        if let (Some(rehearser), true) = (&self.operator.settings.rehearser, nothing_stands(&findings)) {
+            let (plan, region) = (self.drill.spec.plan.clone(), self.drill.spec.region.clone());
+            rehearsed = rehearser.rehearse(self.operator.fleet.clone(), plan, region).await.transpose();
+            if rehearsed.is_none() {
+                // Another one is rehearsed. To wait for it here would keep drills that act from being looked at.
+                return Ok(Some(self.operator.seam.clock.now() + TURN));
             }
-            _ => String::new(),
-        };
-        next.findings = bounded(next.findings);
-        let now = self.operator.seam.clock.now();
-        if let Ok(phase) = transition(next.phase, Event::Checked) {
-            next.phase = phase;
-            next.since = Some(now);
-            next.times.done = Some(now);
         }
-        next.message = match next.findings.first() {
-            Some(first) if stands => format!("checked: {} findings, first: {}", next.findings.len(), first.message),
-            _ => format!("checked: nothing stands in the way{said}"),
-        };
-        conditions(&mut next, self.orders.generation, now);
+        let mut next = checked(self.progress, self.orders, &self.drill.spec, findings, rehearsed, self.operator.seam.clock.now());
+        next.findings = bounded(next.findings);
         self.store(next).await?;
         Ok(None)
     }
@@ -504,19 +478,6 @@ fn facts(region: &crate::api::Region) -> RegionFacts {
     }
 }
 
-/// A prediction in a few words, and what is to be warned of.
-fn words(prediction: &Prediction, plan: &str, region: &str) -> (Option<Finding>, String) {
-    let Prediction { verdict, reasons, time_to_healthy, .. } = prediction;
-    let ends = verdict.map_or_else(|| "no end within a day".to_owned(), |verdict| format!("{verdict:?}"));
-    if *verdict == Some(Verdict::Passed) {
-        let healthy = time_to_healthy.as_ref().map(|healthy| format!(", users healthy after {healthy}")).unwrap_or_default();
-        return (None, format!("; a rehearsal on a copy of the fleet: {ends}{healthy}"));
-    }
-    let message = format!("a rehearsal on a copy of the fleet ends otherwise than Passed: {ends}: {}", reasons.join("; "));
-    let remedy = "run `firedrill rehearse` for what happens in it, or raise what it lacks";
-    (Some(warning("Rehearsal", region, plan, message, remedy)), format!("; a rehearsal on a copy of the fleet: {ends}"))
-}
-
 /// Findings for the status: at most 64, the rest counted.
 fn bounded(mut findings: Vec<Finding>) -> Vec<Finding> {
     findings.sort();
@@ -526,32 +487,4 @@ fn bounded(mut findings: Vec<Finding>) -> Vec<Finding> {
         findings.push(decide::more(rest));
     }
     findings
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use crate::api::PredictedPhase;
-
-    #[test]
-    fn a_prediction_is_told_and_one_that_does_not_pass_is_warned_of() {
-        let predicted = |verdict: Option<Verdict>| Prediction {
-            taken: Timestamp::UNIX_EPOCH,
-            verdict,
-            reasons: vec!["healthy after 31m, promised were 30m".into()],
-            time_to_healthy: Some("31m".into()),
-            phases: vec![PredictedPhase { phase: "evacuating".into(), took: "31m".into() }],
-            busiest: None,
-            not_modelled: Vec::new(),
-        };
-        let (warned, said) = words(&predicted(Some(Verdict::Passed)), "shop", "eu");
-        assert_eq!((warned, said.as_str()), (None, "; a rehearsal on a copy of the fleet: Passed, users healthy after 31m"));
-        let (warned, said) = words(&predicted(Some(Verdict::ObjectiveMissed)), "shop", "eu");
-        assert!(said.ends_with("ObjectiveMissed"), "{said}");
-        let warned = warned.unwrap();
-        assert_eq!((warned.severity, warned.check.as_str(), warned.region.as_str()), (Severity::Warning, "Rehearsal", "eu"));
-        assert!(warned.message.ends_with("Passed: ObjectiveMissed: healthy after 31m, promised were 30m"), "{}", warned.message);
-        assert!(words(&predicted(None), "shop", "eu").1.ends_with("no end within a day"));
-    }
 }

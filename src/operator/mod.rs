@@ -43,11 +43,11 @@ pub struct Settings {
 
 /// Runs a drill forward on a copy of the fleet.
 pub trait Rehearser: Send + Sync + std::fmt::Debug {
-    /// What the drill of `region` by `plan` would come to; the fleet is only read.
+    /// What the drill of `region` by `plan` would come to; the fleet is only read. One at a time: none, at once, while another is rehearsed.
     ///
     /// # Errors
     /// Why it could not be rehearsed, for people.
-    fn rehearse(&self, fleet: Fleet, plan: String, region: String) -> BoxFuture<'static, Result<Prediction, String>>;
+    fn rehearse(&self, fleet: Fleet, plan: String, region: String) -> BoxFuture<'static, Result<Option<Prediction>, String>>;
 }
 
 /// One instance of the operator.

@@ -45,7 +45,8 @@ struct Band {
 pub fn html(report: &Report) -> Result<String, String> {
     let good = report.verdict == Some(Verdict::Passed);
     let bad = matches!(report.verdict, Some(verdict) if verdict != Verdict::Passed);
-    Page { report, plot: plot(report), good, bad }.render().map_err(|error| error.to_string())
+    let plot = if report.is_check() { None } else { plot(report) };
+    Page { report, plot, good, bad }.render().map_err(|error| error.to_string())
 }
 
 fn plot(report: &Report) -> Option<Plot> {

@@ -1,10 +1,13 @@
 //! What a drill does on an embedded fleet: its way out and back, its holds, and what becomes of it in other hands.
 
 use crate::world::{DRILL, World, pace, test};
-use firedrill::api::{Basis, DrillStatus, HoldReason, Phase, Status, Verdict, Why};
+use firedrill::api::{Basis, DrillStatus, HoldReason, Phase, Prediction, Status, Verdict, Why};
 use firedrill::cli::embedded::NAMESPACE;
+use firedrill::cluster::Fleet;
+use firedrill::operator::Rehearser;
 use firedrill::sim::physics::Pace;
 use firedrill::sim::{End, Fate, Fates, Sample};
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -493,6 +496,63 @@ fn a_drill_that_is_paused_before_it_began_says_so_and_begins_when_told() {
         control("Run");
         assert_eq!(world.done().await.verdict, Some(Verdict::Passed));
         world.assert_restored("begun late");
+        instance.stop().await;
+    });
+}
+
+/// Rehearses for ten minutes, one at a time as the trait says, and then cannot.
+#[derive(Debug, Default)]
+struct Slow(Arc<tokio::sync::Mutex<u32>>);
+
+impl Rehearser for Slow {
+    fn rehearse(&self, _: Fleet, _: String, _: String) -> BoxFuture<'static, Result<Option<Prediction>, String>> {
+        let one = Arc::clone(&self.0);
+        Box::pin(async move {
+            let Ok(mut count) = one.try_lock_owned() else { return Ok(None) };
+            *count += 1;
+            tokio::time::sleep(Duration::from_mins(10)).await;
+            Err("the moon is in the way".to_owned())
+        })
+    }
+}
+
+#[test]
+fn checks_that_are_rehearsed_keep_no_drill_waiting_and_all_end() {
+    test(async {
+        let mut world = World::new(5).await;
+        let slow = Arc::new(Slow::default());
+        world.fleet.rehearser = Some(Arc::<Slow>::clone(&slow));
+        let hub = world.fleet.server("hub").unwrap().clone();
+        // More than the operator looks at together.
+        for number in 0..12 {
+            let spec = json!({"plan": "shop", "region": "eu-west", "mode": "Check"});
+            let check = json!({"apiVersion": "firedrill.dev/v1alpha1", "kind": "Drill", "metadata": {"name": format!("check-{number}")}, "spec": spec});
+            hub.seed(check).unwrap();
+        }
+        let instance = world.fleet.operator("a", &Fates::calm());
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let begun = world.fleet.clock.now();
+        world.fleet.drill(DRILL, "eu-west").unwrap();
+        assert_eq!(world.done().await.verdict, Some(Verdict::Passed));
+        let took = world.fleet.clock.now() - begun;
+        assert!(took < chrono::TimeDelta::minutes(5), "it took {took} beside the Checks");
+        assert_eq!(*slow.0.lock().await, 1, "more than one was rehearsed meanwhile, or none");
+        let status = |name: String| hub.get("Drill", "", &name).unwrap()["status"].clone();
+        let end = world.fleet.clock.now() + chrono::TimeDelta::hours(3);
+        while (0..12).any(|number| status(format!("check-{number}"))["phase"] != "Done") {
+            assert!(world.fleet.clock.now() < end, "{:#}", status("check-11".to_owned()));
+            tokio::time::sleep(Duration::from_secs(30)).await;
+        }
+        for number in 0..12 {
+            let status = status(format!("check-{number}"));
+            let said = status["findings"].to_string();
+            // Those that were looked at while the drill acted have that for a blocker.
+            assert!(
+                said.contains("it could not be rehearsed: the moon is in the way") || said.contains("acts just now"),
+                "{status:#}"
+            );
+        }
+        world.assert_restored("beside Checks");
         instance.stop().await;
     });
 }

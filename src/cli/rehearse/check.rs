@@ -1,5 +1,5 @@
 use super::copy::Copy;
-use super::forward::Rehearsal;
+use super::forward::{REQUESTS, Rehearsal};
 use crate::api::Prediction;
 use crate::cluster::Fleet;
 use crate::operator::Rehearser;
@@ -10,8 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
 
-/// How many requests a second each route is taken to have.
-const REQUESTS: f64 = 1000.0;
 /// How many pods a fleet may have to be rehearsed within an operator's memory: they take some 25 KiB each.
 const PODS: u64 = 3000;
 /// How long one rehearsal may be worked at.
@@ -24,11 +22,11 @@ pub struct Checker {
 }
 
 impl Rehearser for Checker {
-    fn rehearse(&self, fleet: Fleet, plan: String, region: String) -> BoxFuture<'static, Result<Prediction, String>> {
+    fn rehearse(&self, fleet: Fleet, plan: String, region: String) -> BoxFuture<'static, Result<Option<Prediction>, String>> {
         let one = Arc::clone(&self.one);
         Box::pin(async move {
-            let _one = one.lock_owned().await;
-            let copy = Copy::take(&fleet, Some(&plan), BTreeMap::new(), fleet.now()).await?;
+            let Ok(one) = one.try_lock_owned() else { return Ok(None) };
+            let copy = Copy::take(&fleet, Some(&plan), BTreeMap::new()).await?;
             let pods = copy.pods();
             if pods > PODS {
                 return Err(format!(
@@ -41,8 +39,9 @@ impl Rehearser for Checker {
                 // What the operator in the copy says is not what happens to the fleet.
                 let forecast =
                     tracing::subscriber::with_default(tracing::subscriber::NoSubscriber::new(), || rehearsal.run(&region));
-                // Nobody listens where the activation was broken off.
-                let _ = tell.send(forecast.map(|forecast| forecast.prediction));
+                // Whoever listens may be the next; nobody does where the activation was broken off, and it went on until here.
+                drop(one);
+                let _ = tell.send(forecast.map(|forecast| Some(forecast.prediction)));
             };
             // No task of the runtime: a process that is told to end does not wait for it.
             std::thread::Builder::new().name("rehearsal".to_owned()).spawn(work).map_err(|error| error.to_string())?;

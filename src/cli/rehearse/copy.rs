@@ -36,13 +36,8 @@ impl Copy {
     ///
     /// # Errors
     /// What cannot be read or rehearsed, for people.
-    pub async fn take(
-        fleet: &Fleet,
-        plan: Option<&str>,
-        mut ways: BTreeMap<String, Api>,
-        now: Timestamp,
-    ) -> Result<Self, String> {
-        let mut copy = Self::of_hub(&fleet.hub, plan, now).await?;
+    pub async fn take(fleet: &Fleet, plan: Option<&str>, mut ways: BTreeMap<String, Api>) -> Result<Self, String> {
+        let mut copy = Self::of_hub(&fleet.hub, plan, fleet.now()).await?;
         if let Some(name) = ways.keys().find(|name| !copy.regions.contains_key(*name)) {
             return Err(format!("--via {name}: the plan has no Region {name}"));
         }

@@ -6,7 +6,7 @@ use crate::report::Report;
 use crate::seam::Clock;
 use crate::sim::physics::Pace;
 use crate::sim::{Fates, Sample};
-use crate::terms::{Json, RegionName};
+use crate::terms::{Json, RegionName, Timestamp};
 use crate::world::fill;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +24,9 @@ const DELAY: Duration = Duration::from_secs(2);
 const WINDOW: Duration = Duration::from_secs(30);
 /// This part of the users follows a weight only at the end of its route's convergence.
 const STRAGGLERS: f64 = 0.05;
+
+/// How many requests a second each route is taken to have.
+pub(super) const REQUESTS: f64 = 1000.0;
 
 /// A copy of a fleet, and how it is run forward.
 #[derive(Clone, Debug)]
@@ -64,8 +67,19 @@ impl Rehearsal {
         runtime.map_err(|error| error.to_string())?.block_on(self.forward(region))
     }
 
+    /// Whether it may still be worked at, by the machine's clock: the copy has another.
+    fn goes_on(&self, begun: Timestamp) -> Result<(), String> {
+        let worked = (Clock::Wall.now() - begun).to_std().unwrap_or_default();
+        match self.patience {
+            Some(patience) if worked > patience => {
+                Err(format!("it takes more than {} s of work; `firedrill rehearse` has no such limit", patience.as_secs()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Builds the copy anew, and waits until it stands; what it does not model is added.
-    async fn build(&self, not_modelled: &mut Vec<String>) -> Result<(Embedded, Instance), String> {
+    async fn build(&self, not_modelled: &mut Vec<String>, working: Timestamp) -> Result<(Embedded, Instance), String> {
         let copy = &self.copy;
         let mut fleet = Embedded::with(self.seed, copy.taken, &copy.layout()?)?;
         fleet.edge.requests(self.requests);
@@ -94,7 +108,7 @@ impl Rehearsal {
         let starts = copy.starts.iter().map(|(image, seconds)| (image.clone(), Duration::from_secs(*seconds)));
         fleet.start(&Pace { images: starts.collect(), ..Pace::default() });
         let instance = fleet.operator("rehearsal", &Fates::calm());
-        stands(&fleet).await;
+        stands(&fleet, || self.goes_on(working)).await?;
         fleet.limit();
         Ok((fleet, instance))
     }
@@ -102,7 +116,6 @@ impl Rehearsal {
     /// Runs the drill in a copy, in its own time.
     async fn forward(&self, region: &str) -> Result<Forecast, String> {
         let copy = &self.copy;
-        // The machine's clock: the copy has another.
         let working = Clock::Wall.now();
         let late = STRAGGLERS * 100.0;
         let mut not_modelled = vec![
@@ -118,7 +131,7 @@ impl Rehearsal {
             "what connects regions: databases, queues, calls between services".to_owned(),
             "how long Jobs run: 20 s each".to_owned(),
         ];
-        let (fleet, instance) = self.build(&mut not_modelled).await?;
+        let (fleet, instance) = self.build(&mut not_modelled, working).await?;
         let busy = |fleet: &Embedded| -> Vec<(String, f64)> {
             let survivors = fleet.servers.keys().filter(|name| *name != "hub" && *name != region);
             survivors.filter_map(|name| Some((name.clone(), fleet.edge.load(name)? * 100.0 * fleet.headroom()))).collect()
@@ -162,13 +175,7 @@ impl Rehearsal {
             if status.phase == Phase::Done || (fleet.clock.now() - begun).to_std().unwrap_or_default() > LIMIT {
                 break serde_json::from_value(object).map_err(|error| error.to_string())?;
             }
-            let worked = (Clock::Wall.now() - working).to_std().unwrap_or_default();
-            if let Some(patience) = self.patience.filter(|patience| worked > *patience) {
-                return Err(format!(
-                    "it takes more than {} s of work; `firedrill rehearse` has no such limit",
-                    patience.as_secs()
-                ));
-            }
+            self.goes_on(working)?;
         };
         instance.stop().await;
         let report = Report::of(&drill, contract(&fleet, &drill).as_ref());
@@ -222,7 +229,7 @@ fn images(copy: &Copy) -> impl Iterator<Item = String> {
 }
 
 /// Waits until every workload has its pods and every singleton its holder, or nothing more comes of waiting.
-async fn stands(fleet: &Embedded) {
+async fn stands(fleet: &Embedded, goes_on: impl Fn() -> Result<(), String>) -> Result<(), String> {
     let end = fleet.clock.now() + chrono::TimeDelta::from_std(STANDS).unwrap_or_default();
     let is_up = |object: &Json| {
         let of = |pointer: &str| object.pointer(pointer).and_then(Json::as_u64);
@@ -236,10 +243,12 @@ async fn stands(fleet: &Embedded) {
         let singletons = fleet.servers.get("hub").map(|hub| hub.list("SingletonWorkload", "")).unwrap_or_default();
         let held = singletons.iter().all(|one| one.pointer("/status/stage").is_some_and(|stage| stage == "Held"));
         if held && workloads.into_iter().all(|object| is_up(&object)) {
-            return;
+            break;
         }
+        goes_on()?;
         tokio::time::sleep(LOOK).await;
     }
+    Ok(())
 }
 
 /// The contract that the drill acted by, from the hub.

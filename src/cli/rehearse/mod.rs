@@ -8,7 +8,7 @@ mod forward;
 pub(super) use check::Checker;
 
 use self::copy::Copy;
-use self::forward::{Forecast, Rehearsal};
+use self::forward::{Forecast, REQUESTS, Rehearsal};
 use super::embedded::NAMESPACE;
 use super::{cluster, columns, kubeconfig};
 use crate::api::{Prediction, Verdict};
@@ -53,7 +53,7 @@ pub(super) struct Rehearse {
     #[arg(long, conflicts_with_all = ["kubeconfig", "hub", "via", "plan", "save"])]
     from: Option<PathBuf>,
     /// How many requests a second each route has.
-    #[arg(long, default_value_t = 1000.0)]
+    #[arg(long, default_value_t = REQUESTS)]
     requests: f64,
     /// Everything that happens follows from this.
     #[arg(long, default_value_t = 0)]
@@ -117,8 +117,7 @@ impl Rehearse {
             let (name, context) = text.split_once('=').unwrap_or((text, text));
             ways.insert(name.to_owned(), cluster(&file, Some(context), &network, &Clock::Wall).await?);
         }
-        let now = seam.clock.now();
-        Copy::take(&Fleet::new(hub, &self.namespace, seam, Counters::default()), self.plan.as_deref(), ways, now).await
+        Copy::take(&Fleet::new(hub, &self.namespace, seam, Counters::default()), self.plan.as_deref(), ways).await
     }
 }
 

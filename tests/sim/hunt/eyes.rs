@@ -98,8 +98,8 @@ fn shown(who: &str, key: &Key, before: Option<&Value>, after: Option<&Value>) ->
             "cronjobs" => spec["suspend"].clone(),
             _ => spec["replicas"].clone(),
         };
-        let claim = object["metadata"]["annotations"][CLAIM].as_str().and_then(|claim| serde_json::from_str::<Value>(claim).ok());
-        let claim = claim.map(|claim| format!(" (claimed, term {}, {})", claim["term"], claim["sequence"])).unwrap_or_default();
+        let claim =
+            claim(object).map(|claim| format!(" (claimed, term {}, {})", claim["term"], claim["sequence"])).unwrap_or_default();
         format!("{values}{claim}")
     };
     let who = if who.is_empty() { "somebody" } else { who };
@@ -130,10 +130,13 @@ fn ready_everywhere(fleet: &Embedded) -> Vec<BTreeMap<String, u64>> {
     fleet.servers.iter().filter(|(name, _)| *name != "hub").map(|(_, server)| ready(server)).collect()
 }
 
+/// The claim on an object.
+fn claim(object: &Value) -> Option<Value> {
+    serde_json::from_str(object["metadata"]["annotations"][CLAIM].as_str()?).ok()
+}
+
 /// Never do two drills have claims at once.
 fn two_drills(owners: &Owners, at: String, after: Option<&Value>) -> Option<String> {
-    let claim =
-        |object: &Value| -> Option<Value> { serde_json::from_str(object["metadata"]["annotations"][CLAIM].as_str()?).ok() };
     // Singletons have names with a namespace.
     let by = after.and_then(claim).map(|claim| claim["by"].to_string()).filter(|by| !by.contains("shop/"));
     let mut owners = owners.lock().unwrap();
@@ -148,8 +151,6 @@ fn two_drills(owners: &Owners, at: String, after: Option<&Value>) -> Option<Stri
 /// No value of somebody else's object changes without a claim beside it, no claim of an older term follows a newer one, and no write of the same
 /// owner follows one that was decided later.
 fn claims(before: &Value, after: &Value) -> Option<String> {
-    let claim =
-        |object: &Value| -> Option<Value> { serde_json::from_str(object["metadata"]["annotations"][CLAIM].as_str()?).ok() };
     let (was, is) = (claim(before), claim(after));
     if before["spec"] != after["spec"] && is.is_none() {
         return Some(format!("written without a claim: {} to {}", before["spec"], after["spec"]));

@@ -87,7 +87,7 @@ impl<'a> Run<'a> {
         if let Some(first) = seen.first() {
             return Err(format!("{} times what must not be, first: {first}", seen.len()));
         }
-        run.judge(&before, ended?.as_ref())?;
+        run.judge(&before, &ended?)?;
         if let Some(two) = run.two {
             return Err(two);
         }
@@ -267,12 +267,10 @@ impl<'a> Run<'a> {
         Some(serde_json::from_value(drill.get("status").cloned().unwrap_or_default()).unwrap_or_default())
     }
 
-    /// Waits until every drill is over; the first one's last status, if it was not deleted.
-    async fn end(&mut self) -> Result<Option<DrillStatus>, String> {
-        if self.story.twice {
-            self.end_of(SECOND).await?;
-        }
-        self.end_of(DRILL).await
+    /// Waits until every drill is over; the last status of each that was not deleted.
+    async fn end(&mut self) -> Result<Vec<DrillStatus>, String> {
+        let second = if self.story.twice { self.end_of(SECOND).await? } else { None };
+        Ok(self.end_of(DRILL).await?.into_iter().chain(second).collect())
     }
 
     async fn end_of(&mut self, drill: &str) -> Result<Option<DrillStatus>, String> {
@@ -299,7 +297,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn judge(&self, before: &BTreeMap<String, Value>, status: Option<&DrillStatus>) -> Result<(), String> {
+    fn judge(&self, before: &BTreeMap<String, Value>, ended: &[DrillStatus]) -> Result<(), String> {
         let after = self.fleet.snapshot();
         for (key, object) in before.iter().filter(|_| !self.story.has_hands()) {
             if after.get(key) != Some(object) {
@@ -328,14 +326,15 @@ impl<'a> Run<'a> {
                 return Err(format!("{route}: somebody set {weight}, and it is {is}"));
             }
         }
-        let Some(status) = status else { return Ok(()) };
-        let passed = status.verdict == Some(Verdict::Passed);
-        let proven = status.basis == Some(Basis::Observed)
-            && status.times.healthy.is_some()
-            && status.conflicts.is_empty()
-            && status.debts.is_empty();
-        if passed && !proven {
-            return Err(format!("passed without evidence: {status:?}"));
+        for status in ended {
+            let passed = status.verdict == Some(Verdict::Passed);
+            let proven = status.basis == Some(Basis::Observed)
+                && status.times.healthy.is_some()
+                && status.conflicts.is_empty()
+                && status.debts.is_empty();
+            if passed && !proven {
+                return Err(format!("passed without evidence: {status:?}"));
+            }
         }
         Ok(())
     }
