@@ -42,8 +42,7 @@ pub(super) async fn activate(operator: &Operator, key: &Key, term: Term) -> Resu
         Err(error) if matches!(error.category, Category::NotFound) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let drill: Drill =
-        serde_json::from_value(seen.json().clone()).map_err(|error| Error::Malformed(format!("Drill {}", key.name), error))?;
+    let drill: Drill = seen.parse().map_err(|error| Error::Malformed(format!("Drill {}", key.name), error))?;
     let progress = drill.status.clone().unwrap_or_default();
     if progress.format > 1 {
         tracing::error!(

@@ -10,8 +10,7 @@ const LOOK: TimeDelta = TimeDelta::seconds(10);
 
 pub(super) async fn activate(operator: &Operator, key: &Key) -> Result<Option<Timestamp>, Error> {
     let Some(seen) = operator.store.get(key) else { return Ok(None) };
-    let plan: EvacuationPlan = serde_json::from_value(seen.json().clone())
-        .map_err(|error| Error::Malformed(format!("EvacuationPlan {}", key.name), error))?;
+    let plan: EvacuationPlan = seen.parse().map_err(|error| Error::Malformed(format!("EvacuationPlan {}", key.name), error))?;
     let now = operator.seam.clock.now();
     let generation = plan.metadata.generation.unwrap_or(0);
     let before = plan.status.clone().unwrap_or_default();

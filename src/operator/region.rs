@@ -11,8 +11,7 @@ const HEARTBEAT: TimeDelta = TimeDelta::seconds(5);
 
 pub(super) async fn activate(operator: &Operator, key: &Key) -> Result<Option<Timestamp>, Error> {
     let Some(seen) = operator.store.get(key) else { return Ok(None) };
-    let region: Region =
-        serde_json::from_value(seen.json().clone()).map_err(|error| Error::Malformed(format!("Region {}", key.name), error))?;
+    let region: Region = seen.parse().map_err(|error| Error::Malformed(format!("Region {}", key.name), error))?;
     let before = region.status.clone().unwrap_or_default();
     let looked = match operator.fleet.connect(&region.spec.cluster).await {
         Ok(api) => operator.fleet.identify(&api).await.map(|uid| (uid, api)),

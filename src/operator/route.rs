@@ -13,8 +13,7 @@ const LOOK: TimeDelta = TimeDelta::seconds(5);
 
 pub(super) async fn activate(operator: &Operator, key: &Key) -> Result<Option<Timestamp>, Error> {
     let Some(seen) = operator.store.get(key) else { return Ok(None) };
-    let route: TrafficRoute = serde_json::from_value(seen.json().clone())
-        .map_err(|error| Error::Malformed(format!("TrafficRoute {}", key.name), error))?;
+    let route: TrafficRoute = seen.parse().map_err(|error| Error::Malformed(format!("TrafficRoute {}", key.name), error))?;
     let before = route.status.clone().unwrap_or_default();
     let generation = route.metadata.generation.unwrap_or(0);
     let mut next = TrafficRouteStatus { observed_generation: generation, ..before.clone() };

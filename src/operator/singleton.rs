@@ -29,8 +29,8 @@ pub(super) async fn activate(operator: &Operator, key: &Key, term: Term) -> Resu
         Err(error) if matches!(error.category, Category::NotFound) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let singleton: SingletonWorkload = serde_json::from_value(seen.json().clone())
-        .map_err(|error| Error::Malformed(format!("SingletonWorkload {}", key.name), error))?;
+    let singleton: SingletonWorkload =
+        seen.parse().map_err(|error| Error::Malformed(format!("SingletonWorkload {}", key.name), error))?;
     let progress = singleton.status.clone().unwrap_or_default();
     if progress.format > 1 {
         tracing::error!(

@@ -108,7 +108,7 @@ impl Store {
         let objects: Vec<Object> =
             self.lock().iter().filter(|(key, _)| key.kind == kind).map(|(_, object)| object.clone()).collect();
         // What does not parse is told by its own activation.
-        objects.iter().filter_map(|object| serde_json::from_value(object.json().clone()).ok()).collect()
+        objects.iter().filter_map(|object| object.parse().ok()).collect()
     }
 
     /// All drills that parse.

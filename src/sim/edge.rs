@@ -150,7 +150,7 @@ impl Edge {
 fn mean(store: &Store, backend: &str, from: DateTime<Utc>, to: DateTime<Utc>) -> f64 {
     let Some(routes) = store.kind("HTTPRoute") else { return 0.0 };
     let then = |moment: DateTime<Utc>| -> f64 {
-        let stood = store.as_of(&routes, |change: &Change| change.at > moment);
+        let stood = store.as_of(&routes, "", |change: &Change| change.at > moment);
         stood.values().map(|route| share(route, backend)).sum()
     };
     if from >= to {

@@ -1,6 +1,13 @@
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 const NULL: &Value = &Value::Null;
+
+/// JSON as it goes over the wire.
+pub(crate) fn bytes(value: &impl Serialize) -> Vec<u8> {
+    // Fails only for maps whose keys are not strings.
+    serde_json::to_vec(value).unwrap_or_default()
+}
 
 /// What is at a dotted path of field names; `null` if nothing is.
 pub(crate) fn at<'a>(value: &'a Value, path: &str) -> &'a Value {

@@ -1,6 +1,6 @@
 use serde_json::{Map, Value, json};
 
-use super::json::set;
+use super::json::{bytes, set};
 use super::kind::Kind;
 
 /// A `Status` of failure, in the words of the real server: clients and operators do read `reason`, `details` and sometimes the message.
@@ -36,11 +36,7 @@ impl Refusal {
     /// The body as it goes over the wire.
     #[must_use]
     pub fn body(&self) -> Vec<u8> {
-        if self.code == 404 && self.reason.is_empty() {
-            self.message.clone().into_bytes()
-        } else {
-            self.status().to_string().into_bytes()
-        }
+        if self.code == 404 && self.reason.is_empty() { self.message.clone().into_bytes() } else { bytes(&self.status()) }
     }
 
     /// The `Status` object.

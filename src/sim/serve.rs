@@ -1,6 +1,6 @@
-use std::collections::BTreeMap;
 use std::ops::Bound;
 
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Value, json};
 
 use super::json::{at, map, members, set, text};
@@ -16,7 +16,45 @@ use super::watch::Terms;
 pub(crate) enum Served {
     Object(u16, Object),
     Plain(u16, Value),
+    List(Listed),
     Watch(Box<Terms>),
+}
+
+/// A page of a collection; the objects themselves are shared.
+pub(crate) struct Listed {
+    api_version: String,
+    kind: String,
+    metadata: Value,
+    items: Vec<Object>,
+    /// Real servers leave apiVersion and kind out of the items of built-in kinds; who needs them has to know that.
+    bare: bool,
+}
+
+/// An item of a list.
+struct Item<'a>(&'a Value, bool);
+
+impl Serialize for Listed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let items: Vec<Item<'_>> = self.items.iter().map(|object| Item(object, self.bare)).collect();
+        let mut map = serializer.serialize_map(Some(4))?;
+        map.serialize_entry("apiVersion", &self.api_version)?;
+        map.serialize_entry("items", &items)?;
+        map.serialize_entry("kind", &self.kind)?;
+        map.serialize_entry("metadata", &self.metadata)?;
+        map.end()
+    }
+}
+
+impl Serialize for Item<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(object, bare) = self;
+        match object.as_object().filter(|_| *bare) {
+            Some(fields) => {
+                serializer.collect_map(fields.iter().filter(|(field, _)| !matches!(field.as_str(), "apiVersion" | "kind")))
+            }
+            None => object.serialize(serializer),
+        }
+    }
 }
 
 /// The one place that knows which verb on which path does what.
@@ -213,7 +251,7 @@ fn delete_collection(store: &mut Store, kind: &Kind, namespace: &str, ask: &Ask)
         store.delete(kind, key, &Deletion::default(), ask.dry_run)?;
     }
     // Told as they were.
-    Ok(Served::Plain(200, listed(kind, json!({}), chosen.iter().map(|(_, object)| object), ask.metadata_only)))
+    Ok(Served::List(listed(kind, json!({}), chosen.iter().map(|(_, object)| object), ask.metadata_only)))
 }
 
 /// A version that this server never had: of the future, or of another server.
@@ -251,48 +289,38 @@ fn list(store: &Store, kind: &Kind, namespace: &str, ask: &Ask) -> Result<Served
     if revision < store.floor {
         return Err(Refusal::expired(revision, store.floor));
     }
-    let then: BTreeMap<Key, Object> = store.as_of(kind, |change| change.revision > revision);
+    let then = store.as_of(kind, namespace, |change| change.revision > revision);
     let selector = ask.selector(kind)?;
-    let matching =
-        |(key, object): &(&Key, &Object)| (namespace.is_empty() || key.namespace == namespace) && selector.matches(object);
-    let mut rest = then.iter().filter(|(key, _)| after.as_ref().is_none_or(|after| *key > after)).filter(matching);
+    let behind = |last: Option<&Key>| then.range::<Key, _>((last.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
+    let mut rest = behind(after.as_ref()).filter(|(_, object)| selector.matches(object));
     let limit =
         ask.number("limit")?.filter(|limit| *limit > 0).and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-    let chosen: Vec<(&Key, &Object)> = rest.by_ref().take(limit).collect();
+    let chosen: Vec<(&&Key, &&Object)> = rest.by_ref().take(limit).collect();
     let remaining = rest.count();
     let mut metadata = json!({"resourceVersion": revision.to_string()});
     // Whether there is more is told by what lies behind the page, selected or not; how much only where nothing is selected.
-    let behind = |last: &Key| {
-        let own = |key: &Key| namespace.is_empty() || key.namespace == namespace;
-        then.range((Bound::Excluded(last), Bound::Unbounded)).any(|(key, _)| own(key))
-    };
-    if let Some((last, _)) = chosen.last().filter(|(last, _)| chosen.len() == limit && behind(last)) {
+    if let Some((last, _)) = chosen.last().filter(|(last, _)| chosen.len() == limit && behind(Some(last)).next().is_some()) {
         set(&mut metadata, "continue", json!(format!("{revision}.{}.{}", last.namespace, last.name)));
         if selector.is_everything() {
             set(&mut metadata, "remainingItemCount", json!(remaining));
         }
     }
-    Ok(Served::Plain(200, listed(kind, metadata, chosen.into_iter().map(|(_, object)| object), ask.metadata_only)))
+    Ok(Served::List(listed(kind, metadata, chosen.into_iter().map(|(_, object)| *object), ask.metadata_only)))
 }
 
-fn listed<'a>(kind: &Kind, mut metadata: Value, objects: impl Iterator<Item = &'a Object>, metadata_only: bool) -> Value {
-    let items: Vec<Value> = objects.map(|object| item(kind, &shaped(object, metadata_only), metadata_only)).collect();
+fn listed<'a>(kind: &Kind, mut metadata: Value, objects: impl Iterator<Item = &'a Object>, metadata_only: bool) -> Listed {
     if kind.is_custom() && !metadata_only && at(&metadata, "continue").is_null() {
         set(&mut metadata, "continue", json!(""));
     }
-    let (api_version, kind) =
+    let (api_version, name) =
         if metadata_only { ("meta.k8s.io/v1".into(), "PartialObjectMetadata") } else { (kind.api_version(), kind.kind.as_str()) };
-    json!({"apiVersion": api_version, "kind": format!("{kind}List"), "metadata": metadata, "items": items})
-}
-
-/// Real servers leave apiVersion and kind out of the items of built-in kinds; who needs them has to know that.
-fn item(kind: &Kind, object: &Object, metadata_only: bool) -> Value {
-    let mut item = Value::clone(object);
-    if let (false, false, Some(fields)) = (kind.is_custom(), metadata_only, item.as_object_mut()) {
-        fields.remove("apiVersion");
-        fields.remove("kind");
+    Listed {
+        api_version,
+        kind: format!("{name}List"),
+        metadata,
+        items: objects.map(|object| shaped(object, metadata_only)).collect(),
+        bare: !kind.is_custom() && !metadata_only,
     }
-    item
 }
 
 /// A continue token: the revision of the first page, so that all pages are of one moment, and where the last page ended.

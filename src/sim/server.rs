@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use ring::digest::{Context, SHA256, digest};
 use serde_json::{Value, json};
 
-use super::json::{at, text};
+use super::json::{at, bytes, text};
 use super::kind::Kind;
 use super::refusal::Refusal;
 use super::route::Ask;
@@ -30,7 +30,7 @@ pub struct Entry {
     pub verb: &'static str,
     /// Path and query.
     pub path: String,
-    /// The first 64 bits of the SHA-256 of the canonical body, in hex; empty without a body.
+    /// The first 64 bits of the SHA-256 of the body, in hex; empty without a body.
     pub body_hash: String,
     /// Status code of the answer.
     pub code: u16,
@@ -127,17 +127,16 @@ impl Server {
             let served = serve(&mut state.store, ask);
             let code = match &served {
                 Ok(Served::Object(code, _) | Served::Plain(code, _)) => *code,
-                Ok(Served::Watch(_)) => 200,
+                Ok(Served::List(_) | Served::Watch(_)) => 200,
                 Err(refusal) => refusal.code,
             };
             state.write_down(instance, ask, code);
             served
         });
         match served {
-            Ok(Served::Object(code, object)) => {
-                Answer::Whole { code, body: shaped(&object, ask.metadata_only).to_string().into_bytes() }
-            }
-            Ok(Served::Plain(code, value)) => Answer::Whole { code, body: value.to_string().into_bytes() },
+            Ok(Served::Object(code, object)) => Answer::Whole { code, body: bytes(&*shaped(&object, ask.metadata_only)) },
+            Ok(Served::Plain(code, value)) => Answer::Whole { code, body: bytes(&value) },
+            Ok(Served::List(list)) => Answer::Whole { code: 200, body: bytes(&list) },
             Ok(Served::Watch(terms)) => Answer::Watch(Box::new(Watch::new(self.clone(), self.changes(), *terms))),
             Err(refusal) => Answer::Whole { code: refusal.code, body: refusal.body() },
         }
@@ -250,14 +249,8 @@ impl State {
     }
 
     fn write_down(&mut self, instance: &str, ask: &Ask, code: u16) {
-        // Maps of serde_json are ordered, so parsing and printing makes bodies canonical.
-        let canonical =
-            serde_json::from_slice::<Value>(&ask.body).map_or_else(|_| ask.body.clone(), |body| body.to_string().into_bytes());
-        let body_hash = if ask.body.is_empty() {
-            String::new()
-        } else {
-            hex(digest(&SHA256, &canonical).as_ref()).chars().take(16).collect()
-        };
+        let body_hash =
+            if ask.body.is_empty() { String::new() } else { hex(digest(&SHA256, &ask.body).as_ref()).chars().take(16).collect() };
         let entry = Entry {
             at: self.store.clock.now(),
             instance: instance.into(),

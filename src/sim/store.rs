@@ -140,14 +140,22 @@ impl Store {
         })
     }
 
-    /// The objects of one kind as they were before the changes that are `newer`; what the log has forgotten counts as unchanged.
-    pub(crate) fn as_of(&self, kind: &Kind, newer: impl Fn(&Change) -> bool) -> BTreeMap<Key, Object> {
-        let mut objects: BTreeMap<Key, Object> =
-            self.list(kind, "").map(|(key, object)| (key.clone(), Arc::clone(object))).collect();
+    /// The objects of one kind, in a namespace or in all, as they were before the changes that are `newer`; what the log has
+    /// forgotten counts as unchanged.
+    pub(crate) fn as_of<'a>(
+        &'a self,
+        kind: &'a Kind,
+        namespace: &'a str,
+        newer: impl Fn(&Change) -> bool,
+    ) -> BTreeMap<&'a Key, &'a Object> {
+        let own = |key: &Key| {
+            key.group == kind.group && key.plural == kind.plural && (namespace.is_empty() || key.namespace == namespace)
+        };
+        let mut objects: BTreeMap<&Key, &Object> = self.list(kind, namespace).collect();
         for change in self.log.iter().rev().take_while(|change| newer(change)) {
-            if change.key.group == kind.group && change.key.plural == kind.plural {
+            if own(&change.key) {
                 match &change.before {
-                    Some(object) => objects.insert(change.key.clone(), Arc::clone(object)),
+                    Some(object) => objects.insert(&change.key, object),
                     None => objects.remove(&change.key),
                 };
             }

@@ -1,17 +1,17 @@
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::json::set;
+use super::json::{bytes, set};
 use super::kind::Kind;
 use super::refusal::Refusal;
 use super::select::Selector;
 use super::server::{Server, shaped};
 use super::signal::Ear;
-use super::store::{Change, Store};
+use super::store::{Change, Object, Store};
 
 /// How often a bookmark comes; the real server sends one about once a minute, and one shortly before the end.
 const BOOKMARK: Duration = Duration::from_mins(1);
@@ -41,6 +41,14 @@ pub struct Watch {
     bookmark_at: Instant,
     end: Instant,
     over: bool,
+}
+
+/// An event as it goes over the wire.
+#[derive(Serialize)]
+struct Event<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    object: &'a Value,
 }
 
 /// What a watch asks for.
@@ -114,7 +122,7 @@ impl Watch {
         if since < store.floor {
             self.over = true;
             let status = Refusal::expired(since, store.floor).status();
-            return vec![line(at, &json!({"type": "ERROR", "object": status}))];
+            return vec![line(at, "ERROR", &status)];
         }
         let first = store.log.partition_point(|change| change.revision <= since);
         store.log.range(first..).filter_map(|change| self.event(change)).collect()
@@ -139,22 +147,24 @@ impl Watch {
                 // The last state that matched, at the version of the change that ended it.
                 let mut last = Value::clone(object);
                 set(&mut last, "metadata.resourceVersion", json!(revision.to_string()));
-                Some(self.line(*at, "DELETED", &Arc::new(last)))
+                Some(self.line(*at, "DELETED", &Object::new(last)))
             }
         }
     }
 
-    fn line(&self, at: DateTime<Utc>, kind: &str, object: &Arc<Value>) -> Line {
-        line(at, &json!({"type": kind, "object": &*shaped(object, self.metadata_only)}))
+    fn line(&self, at: DateTime<Utc>, kind: &'static str, object: &Object) -> Line {
+        line(at, kind, &shaped(object, self.metadata_only))
     }
 
     fn bookmark(&self, store: &Store) -> Line {
         let metadata = json!({"resourceVersion": store.revision().to_string(), "creationTimestamp": null});
         let object = json!({"apiVersion": self.kind.api_version(), "kind": self.kind.kind, "metadata": metadata});
-        line(store.clock.now(), &json!({"type": "BOOKMARK", "object": object}))
+        line(store.clock.now(), "BOOKMARK", &object)
     }
 }
 
-fn line(at: DateTime<Utc>, event: &Value) -> Line {
-    Line { at, text: format!("{event}\n").into_bytes() }
+fn line(at: DateTime<Utc>, kind: &'static str, object: &Value) -> Line {
+    let mut text = bytes(&Event { kind, object });
+    text.push(b'\n');
+    Line { at, text }
 }

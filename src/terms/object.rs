@@ -1,4 +1,5 @@
 use super::{Json, Timestamp};
+use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
 /// A Kubernetes object as it was read: cheap to share, never changed in place.
@@ -16,6 +17,14 @@ impl Object {
     #[must_use]
     pub fn json(&self) -> &Json {
         &self.0
+    }
+
+    /// What the whole object says, typed.
+    ///
+    /// # Errors
+    /// Where it is not of that type.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        T::deserialize(self.json())
     }
 
     /// The value at a JSON pointer, absent when there is none.

@@ -11,7 +11,7 @@ use super::gate::Signal;
 use crate::api::{Basis, Direction, HoldReason, StepState, StepStatus};
 use crate::claim::{self, Change, Conflict, Refusal, Write};
 use crate::dialect::size;
-use crate::terms::{Kind, Object, RegionName, Target, Term, Timestamp};
+use crate::terms::{Json, Kind, Object, RegionName, Spot, Target, Term, Timestamp};
 use crate::world::{Blind, World};
 
 /// What a step may know.
@@ -158,6 +158,12 @@ impl View<'_> {
                 },
             },
         }
+    }
+
+    /// Whether a value of an object is not as wanted: a write to it is of more than a claim.
+    fn differs<'c>(&self, target: &Target, mut wanted: impl Iterator<Item = (&'c Spot, &'c Option<Json>)>) -> bool {
+        let Ok(Some(object)) = self.world.object(target) else { return false };
+        wanted.any(|(spot, value)| spot.find(object.json()).is_ok_and(|found| found.value != *value))
     }
 
     /// Whether every survivor can be seen and has the Ready pods that `moved` percent of the load need; why not.

@@ -153,13 +153,17 @@ fn moved(level: Level, to: u32) -> Level {
     Level { moved_percent: to, from_percent: level.moved_percent, standing: None, confirmed: None, basis: None, ..level }
 }
 
-/// Writes every route towards the level. Nothing is raised while a survivor cannot be seen.
+/// Writes every route towards the level. Nothing is raised towards a region that cannot be seen, or whose Ready pods do not carry it.
 fn drive(step: &Step, level: Level, mut stride: Stride, view: &View<'_>) -> Stride {
     stride.status.level = Some(level);
     let mut writes = Vec::new();
+    let mut moves = false;
     for (target, changes) in view.contract.changes(step, level.from_percent, level.moved_percent) {
         match view.out(&target, &changes) {
-            Put::Write(write) => writes.push(write),
+            Put::Write(write) => {
+                moves |= view.differs(&target, changes.iter().map(|change| (&change.spot, &change.to)));
+                writes.push(write);
+            }
             Put::Foreign(conflicts) if view.direction == Direction::Out => stride.conflicts.extend(conflicts),
             // On the way back a route with somebody else's hand on it waits for the last level, which tells and leaves it.
             Put::There | Put::Foreign(_) => {}
@@ -173,11 +177,27 @@ fn drive(step: &Step, level: Level, mut stride: Stride, view: &View<'_>) -> Stri
     if let (Some((region, blind)), false) = (unseen(level, view), writes.is_empty()) {
         return stride.wait(HoldReason::RegionBlind, format!("{region} {blind}; nothing is raised towards it"));
     }
+    if let (true, Err((reason, message))) = (moves, carried(level, view)) {
+        return stride.wait(reason, message);
+    }
     if !writes.is_empty() && stride.status.message.is_empty() {
         stride.status.message = format!("to {} % moved", level.moved_percent);
     }
     stride.writes.extend(writes);
     stride
+}
+
+/// Whether the Ready pods of the regions that a level raises carry it, now: between the first and the last of its routes a region
+/// may have died and come back empty.
+fn carried(level: Level, view: &View<'_>) -> Result<(), (HoldReason, String)> {
+    if level.moved_percent > level.from_percent {
+        return view.survivors_ready(level.moved_percent);
+    }
+    match carries(view.contract, view.world, &view.contract.leaving, |replicas| replicas.base) {
+        Ok((ready, short)) if ready + level.moved_percent < 100 => Err((HoldReason::CapacityNotReady, short)),
+        Ok(_) => Ok(()),
+        Err(blind) => Err((HoldReason::Unreachable, format!("{} {blind}", view.contract.leaving))),
+    }
 }
 
 /// A region that cannot be seen and that writing a level would raise: a survivor outwards, the leaving region backwards.
@@ -190,7 +210,9 @@ fn unseen<'a>(level: Level, view: &View<'a>) -> Option<(&'a RegionName, Blind)> 
 /// The last level of the way back: the baseline to the byte, claims and ownership given back.
 fn home(step: &Step, level: Level, mut stride: Stride, view: &View<'_>) -> Stride {
     stride.status.level = Some(level);
+    let all = Level { from_percent: 100, ..level };
     let mut pending = false;
+    let mut moves = false;
     for (target, changes) in view.contract.changes(step, level.from_percent, 0) {
         let (put, conflicts) = view.back(&target, &changes);
         stride.conflicts.extend(conflicts);
@@ -198,6 +220,7 @@ fn home(step: &Step, level: Level, mut stride: Stride, view: &View<'_>) -> Strid
             Put::There | Put::Foreign(_) => {}
             Put::Write(write) => {
                 pending = true;
+                moves |= view.differs(&target, changes.iter().map(|change| (&change.spot, &change.was)));
                 stride.writes.push(write);
             }
             Put::Refused(message) => {
@@ -214,10 +237,14 @@ fn home(step: &Step, level: Level, mut stride: Stride, view: &View<'_>) -> Strid
     if !pending {
         return stride.done(view.now);
     }
-    if let (Some((region, blind)), false) = (unseen(Level { from_percent: 100, ..level }, view), stride.writes.is_empty()) {
+    if let (Some((region, blind)), false) = (unseen(all, view), stride.writes.is_empty()) {
         stride.writes.clear();
         return stride
             .wait(HoldReason::Unreachable, format!("{region} {blind}; no user is led back to a region that cannot be seen"));
+    }
+    if let (true, Err((reason, message))) = (moves, carried(all, view)) {
+        stride.writes.clear();
+        return stride.wait(reason, message);
     }
     stride
 }

@@ -194,7 +194,8 @@ fn shares(baseline: &Weights, before: &Weights, after: &Weights) -> Option<Strin
     (!within).then(|| format!("{before:?} became {after:?}, at first {baseline:?}"))
 }
 
-/// A survivor's share rises only when its Ready pods carry it: in proportion to what its own carried before, or to what all did.
+/// A region's share rises only when its Ready pods carry it: its own users as before, and those who came by as many as carried them
+/// where they came from.
 fn carried(
     baseline: &Weights,
     before: &Weights,
@@ -209,14 +210,17 @@ fn carried(
     }
     regions.iter().enumerate().find_map(|(index, (region, server))| {
         let to = share(after, index);
-        if index == 0 || to <= share(before, index) {
+        if to <= share(before, index) {
             return None;
         }
         let now = ready(server);
+        // The first is the one that they leave, and come back to.
+        let own = if index == 0 { to / share(baseline, 0) } else { 1.0 };
+        let came = if index == 0 { 0.0 } else { (to - share(baseline, index)).max(0.0) / share(baseline, 0) };
         at_first[index].iter().find_map(|(workload, pods)| {
-            let all: u64 = at_first.iter().filter_map(|region| region.get(workload)).sum();
+            let theirs = at_first[0].get(workload).copied().unwrap_or(0);
             #[expect(clippy::cast_precision_loss, reason = "weights and pods are few")]
-            let wanted = (*pods as f64 * to / share(baseline, index)).min(all as f64 * to);
+            let wanted = *pods as f64 * own + theirs as f64 * came;
             #[expect(clippy::cast_precision_loss, reason = "weights and pods are few")]
             let is = now.get(workload).copied().unwrap_or(0) as f64;
             (is + 1.0 < wanted).then(|| {
