@@ -103,12 +103,12 @@ pub fn check(
                 "Raise maxReplicas.",
             ));
         }
-        if mode == CapacityMode::StaticStability && workload.ready < *want {
+        if mode == CapacityMode::StaticStability && !workload.has(*want) {
             findings.push(blocker(
                 CHECK,
                 region.as_str(),
                 &label,
-                format!("{label} in {region} needs {want} Ready pods to take over and has {}", workload.ready),
+                format!("{label} in {region} has to take over and {}", workload.readiness(*want)),
                 "Run them all the time (capacity.mode StaticStability), or let the drill raise them (ScaleFirst).",
             ));
         }

@@ -185,8 +185,8 @@ impl Embedded {
         let name = |route: &Json| route.pointer("/metadata/name").and_then(Json::as_str).unwrap_or_default().to_owned();
         for route in hub.list("TrafficRoute", "shop") {
             hub.edit("TrafficRoute", "shop", &name(&route), |route| {
-                let query =
-                    route.pointer("/spec/confirm/query").and_then(Json::as_str).unwrap_or_default().replace("[30s]", "[2s]");
+                let Some(query) = route.pointer("/spec/confirm/query").and_then(Json::as_str) else { return };
+                let query = query.replace("[30s]", "[2s]");
                 json_patch::merge(route, &json!({"spec": {"confirm": {"window": "2s", "query": query}}}));
             })
             .map_err(|refusal| format!("{refusal:?}"))?;

@@ -41,9 +41,9 @@ pub(super) fn headroom(
             let out = *region == parsed.leaving;
             let want = if out { workload.replicas } else { capacity::want(workload.replicas, from, part, whole, margin) };
             // The way back waits for every pod that was there, so it must have been Ready.
-            if out && workload.ready < workload.replicas {
+            if out && !workload.has(workload.replicas) {
                 let label = workload.target.label();
-                let message = format!("{label} in {region} has {} of {} pods Ready", workload.ready, workload.replicas);
+                let message = format!("{label} in {region} {}", workload.readiness(workload.replicas));
                 let remedy = "Mend it, scale it to what runs, or leave its namespace out of the plan.";
                 findings.push(blocker("Capacity", region.as_str(), &label, message, remedy));
             }

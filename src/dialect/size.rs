@@ -11,12 +11,29 @@ pub struct Workload {
     pub target: Target,
     /// How many pods its spec wants; absent counts as 1.
     pub replicas: u32,
-    /// How many are Ready, by a status that speaks of the spec as it is.
-    pub ready: u32,
+    /// How many are Ready; unknown until its controller has seen the spec as it is.
+    pub ready: Option<u32>,
     /// What one pod requests.
     pub request: Request,
     /// Its autoscaler.
     pub autoscaler: Option<Autoscaler>,
+}
+
+impl Workload {
+    /// Whether so many are known to be Ready.
+    #[must_use]
+    pub fn has(&self, want: u32) -> bool {
+        self.ready.unwrap_or(0) >= want
+    }
+
+    /// What is known of its Ready pods, where so many are wanted.
+    #[must_use]
+    pub fn readiness(&self, want: u32) -> String {
+        match self.ready {
+            Some(ready) => format!("has {ready} of {want} pods Ready"),
+            None => "was changed, and its controller has not seen that yet".to_owned(),
+        }
+    }
 }
 
 /// An autoscaler of a workload.
@@ -95,7 +112,7 @@ pub fn workloads(world: &World, cluster: &ClusterUid, namespaces: &[String]) -> 
                 found.push(Workload {
                     target: target(kind, object.name()),
                     replicas: count(object, "/spec/replicas").unwrap_or(1),
-                    ready: if object.observed() { count(object, "/status/readyReplicas").unwrap_or(0) } else { 0 },
+                    ready: object.observed().then(|| count(object, "/status/readyReplicas").unwrap_or(0)),
                     request: pod_request(object.at("/spec/template/spec")),
                     autoscaler: scalers.iter().find(scales).map(|scaler| Autoscaler {
                         target: target(Kind::HorizontalPodAutoscaler, scaler.name()),

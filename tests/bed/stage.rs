@@ -48,6 +48,7 @@ pub fn on_spent_stage(test: impl AsyncFnOnce(&Stage)) {
 }
 
 fn run(test: impl AsyncFnOnce(&Stage), others_follow: bool) {
+    testbed::become_root().unwrap();
     RUNTIME.block_on(async {
         let mut turn = STAGE.lock().await;
         let stage = match turn.take() {

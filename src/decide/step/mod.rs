@@ -201,11 +201,13 @@ pub(super) fn carries(
     let mut least = (100, String::new());
     for replicas in contract.replicas.get(region).map_or(&[][..], Vec::as_slice) {
         let want = wanted(replicas);
-        let ready = there.iter().find(|workload| workload.target == replicas.target).map_or(0, |workload| workload.ready);
+        let workload = there.iter().find(|workload| workload.target == replicas.target);
+        let ready = workload.and_then(|workload| workload.ready).unwrap_or(0);
         let percent = if want == 0 { 100 } else { (u64::from(ready) * 100 / u64::from(want)).min(100) };
         let percent = u32::try_from(percent).unwrap_or(100);
         if percent < least.0 {
-            least = (percent, format!("{} in {region} has {ready} of {want} pods Ready", replicas.target.label()));
+            let readiness = workload.map_or_else(|| "does not exist".to_owned(), |workload| workload.readiness(want));
+            least = (percent, format!("{} in {region} {readiness}", replicas.target.label()));
         }
     }
     Ok(least)

@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use super::Since;
+use crate::world::DRILL;
+use chrono::TimeDelta;
 use firedrill::cli::embedded::{Embedded, NAMESPACE};
 use firedrill::sim::Server;
 use firedrill::sim::store::Key;
@@ -25,7 +27,7 @@ type Weights = Vec<u64>;
 impl Eyes {
     /// Looks at every server of a fleet from now on. `hands`: somebody else changes routes, so shares are not held against the baseline;
     /// `patience`: how long what was sent before may be under way.
-    pub fn on(fleet: &Embedded, hands: bool, patience: TimeDelta, gate: &Arc<Mutex<Option<DateTime<Utc>>>>) -> Self {
+    pub fn on(fleet: &Embedded, hands: bool, patience: TimeDelta, gate: &Since, newer: &Since) -> Self {
         let eyes = Self::default();
         let hub = fleet.server("hub").unwrap();
         let routes: BTreeMap<String, Weights> =
@@ -40,7 +42,7 @@ impl Eyes {
                 .filter(|(name, _)| *name != "hub")
                 .map(|(name, server)| (name.clone(), server.clone()))
                 .collect();
-            let (gate, clock, owners) = (Arc::clone(gate), fleet.clock.clone(), Arc::clone(&owners));
+            let (gate, newer, clock, owners) = (Arc::clone(gate), Arc::clone(newer), fleet.clock.clone(), Arc::clone(&owners));
             let mut copies = 0_usize;
             let shows = std::env::var_os("FIREDRILL_STORY").is_some();
             server.eye(move |who, key, before, after| {
@@ -62,6 +64,11 @@ impl Eyes {
                     claims(before, after).into_iter().for_each(&say);
                     // Singletons have their claims by their own status.
                     let by_drill = after["metadata"]["annotations"][CLAIM].as_str().is_some_and(|claim| !claim.contains("shop/"));
+                    let is_its = |object: &Value| claim(object).is_some_and(|claim| claim["by"]["name"] == DRILL);
+                    let unread = newer.lock().unwrap().filter(|since| clock.now() - *since > patience);
+                    if let (Some(since), true) = (unread, is_its(before) || is_its(after)) {
+                        say(format!("written for a drill whose status nobody has understood since {since}"));
+                    }
                     if place != "hub" && by_drill && copies == 0 {
                         say("claimed where no copy of the contract is".to_owned());
                     }

@@ -29,6 +29,9 @@ const BAD: &str = "bad";
 /// How long a drill may take at most: its deadline, a bounded way back, and what holds of persons add.
 const BOUND: i64 = 60;
 
+/// Since when something is so, if it is.
+type Since = Arc<Mutex<Option<chrono::DateTime<chrono::Utc>>>>;
+
 /// Does something to every instance that is started: a bug at the seam.
 type Plant = dyn Fn(&Embedded, &Instance);
 
@@ -39,7 +42,9 @@ struct Run<'a> {
     plant: &'a Plant,
     instances: Vec<Instance>,
     /// What the gate truly answers, and since when it is not green.
-    gate: Arc<Mutex<Option<chrono::DateTime<chrono::Utc>>>>,
+    gate: Since,
+    /// Since when the drill's status is of a format that only a newer version knows.
+    newer: Since,
     /// What persons set, by route: they keep it.
     hands: BTreeMap<String, u64>,
     two: Option<String>,
@@ -61,7 +66,7 @@ impl<'a> Run<'a> {
         tokio::time::sleep(Duration::from_secs(15)).await;
         first.stop().await;
         let before = fleet.snapshot();
-        let gate: Arc<Mutex<Option<chrono::DateTime<chrono::Utc>>>> = Arc::default();
+        let (gate, newer) = (Since::default(), Since::default());
         let has_weights = story.events.iter().any(|event| matches!(event.what, What::Weight { .. }));
         // A look each half second and a call; of a stormy network some arrive twenty seconds later.
         let is_calm = story.storm == 0
@@ -69,8 +74,8 @@ impl<'a> Run<'a> {
                 .events
                 .iter()
                 .any(|event| matches!(event.what, What::Kill | What::Second | What::Cut { .. } | What::Pause { .. }));
-        let eyes = Eyes::on(&fleet, has_weights, chrono::TimeDelta::seconds(if is_calm { 2 } else { 60 }), &gate);
-        let mut run = Self { story, fleet, plant, instances: Vec::new(), gate, hands: BTreeMap::new(), two: None };
+        let eyes = Eyes::on(&fleet, has_weights, chrono::TimeDelta::seconds(if is_calm { 2 } else { 60 }), &gate, &newer);
+        let mut run = Self { story, fleet, plant, instances: Vec::new(), gate, newer, hands: BTreeMap::new(), two: None };
         run.begin("a0", story.storm);
         run.fleet.drill(DRILL, &story.names()[0])?;
         if story.twice {
@@ -87,7 +92,13 @@ impl<'a> Run<'a> {
         if let Some(first) = seen.first() {
             return Err(format!("{} times what must not be, first: {first}", seen.len()));
         }
-        run.judge(&before, &ended?)?;
+        let ended = ended?;
+        if std::env::var_os("FIREDRILL_STORY").is_some() {
+            for status in &ended {
+                println!("ended: {:?}: {} {:?}", status.verdict, status.message, status.findings);
+            }
+        }
+        run.judge(&before, &ended)?;
         if let Some(two) = run.two {
             return Err(two);
         }
@@ -226,18 +237,30 @@ impl<'a> Run<'a> {
             }
             What::Dies { region, millis } => self.dies(&names[*region], *millis).await?,
             What::Gone { object, millis } => {
-                let (kind, namespace, name) = match object {
-                    Lost::Plan => ("EvacuationPlan", "", "shop"),
-                    Lost::Route => ("TrafficRoute", "shop", "route-0"),
-                    Lost::Region => ("Region", "", names[1].as_str()),
-                    Lost::Secret => ("Secret", NAMESPACE, names[1].as_str()),
+                let (place, kind, namespace, name) = match object {
+                    Lost::Plan => (hub, "EvacuationPlan", "", "shop"),
+                    Lost::Route => (hub, "TrafficRoute", "shop", "route-0"),
+                    Lost::Region => (hub, "Region", "", names[1].as_str()),
+                    Lost::Secret => (hub, "Secret", NAMESPACE, names[1].as_str()),
+                    Lost::Namespace => (self.fleet.server(&names[1])?.clone(), "Namespace", "", NAMESPACE),
                 };
-                let Some(mut object) = hub.get(kind, namespace, name) else { return Ok(()) };
-                let _ = hub.delete(kind, namespace, name);
+                let Some(mut object) = place.get(kind, namespace, name) else { return Ok(()) };
+                let _ = place.delete(kind, namespace, name);
                 self.pass(*millis).await;
                 object["metadata"] = json!({"name": name, "namespace": namespace});
                 object.as_object_mut().map(|object| object.remove("status"));
-                hub.seed(object).map_err(|refusal| format!("{refusal:?}"))?;
+                place.seed(object).map_err(|refusal| format!("{refusal:?}"))?;
+            }
+            What::Newer { millis } => {
+                // A drill that was deleted has none.
+                let format = |format: u32| {
+                    let _ = hub.edit("Drill", "", DRILL, |drill| drill["status"]["format"] = json!(format));
+                };
+                format(9);
+                *self.newer.lock().unwrap() = Some(self.fleet.clock.now());
+                self.pass(*millis).await;
+                *self.newer.lock().unwrap() = None;
+                format(1);
             }
             What::Compact { server: index } => self.fleet.server(&server(*index))?.compact(),
         }
@@ -255,6 +278,10 @@ impl<'a> Run<'a> {
             silence(&server, node, true);
         }
         self.pass(millis).await;
+        let status = self.status(DRILL).filter(|_| i64::try_from(millis).unwrap() > BOUND * 60_000);
+        if let Some(status) = status.filter(|status| !matches!(status.phase, Phase::Done | Phase::Pending)) {
+            return Err(format!("{DRILL} does not end without {region}: {}", status.message));
+        }
         for node in &nodes {
             silence(&server, node, false);
         }
@@ -351,8 +378,9 @@ fn silence(server: &firedrill::sim::Server, node: &str, silent: bool) {
 fn shrunk(story: &Story, plant: &Plant) -> Story {
     let mut least = story.clone();
     let breaks = |story: &Story| tell(story, plant).is_err();
-    let simpler: [fn(&mut Story); 5] = [
+    let simpler: [fn(&mut Story); 6] = [
         |story| story.twice = false,
+        |story| story.unseen = false,
         |story| story.storm = 0,
         |story| story.singletons.clear(),
         |story| story.cordon = false,

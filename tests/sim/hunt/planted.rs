@@ -99,6 +99,30 @@ fn index_of(entry: &Value) -> Option<usize> {
 }
 
 #[test]
+fn a_first_write_that_is_not_compared_with_the_baseline() {
+    // What users do would tell; here nothing tells what they do.
+    let edited = |story: &Story| story.unseen && story.events.iter().any(|event| matches!(event.what, What::Weight { .. }));
+    is_found_where("baseline not compared", 400, edited, &|fleet, instance| {
+        // A route without a claim always looks as it was at first.
+        let Some(link) = instance.links.get("hub") else { return };
+        let hub = fleet.server("hub").unwrap().clone();
+        let routes = hub.list("HTTPRoute", "shop");
+        let first: Vec<(String, Value)> = routes
+            .iter()
+            .map(|route| (route["metadata"]["name"].as_str().unwrap().to_owned(), route["spec"]["rules"].clone()))
+            .collect();
+        link.lie(move |call, json| {
+            let named = first.iter().find(|(name, _)| call.path.ends_with(&format!("/httproutes/{name}")));
+            if let (Some((_, rules)), true, true) =
+                (named, json["metadata"]["annotations"]["firedrill.dev/claim"].is_null(), json["spec"]["rules"].is_array())
+            {
+                json["spec"]["rules"] = rules.clone();
+            }
+        });
+    });
+}
+
+#[test]
 fn no_data_that_counts_as_green() {
     let no_data = |what: &What| matches!(what, What::Gate { says, millis } if !matches!(says, Says::Red) && *millis > 10_000);
     is_found_where("no data as green", 1000, |story| in_the_shift(story, no_data), &|fleet, _| {

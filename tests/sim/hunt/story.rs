@@ -1,5 +1,6 @@
 //! A story: a fleet, a drill in it, and everything that happens to them. All of it follows from a seed, and all of it can be written down.
 
+use super::BOUND;
 use firedrill::api::WorkloadKind;
 use firedrill::cli::layout::Layout;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,9 @@ pub struct Story {
     /// Whether a second drill is applied at the same moment: only one of them may act.
     #[serde(default)]
     pub twice: bool,
+    /// Whether nothing tells where users go.
+    #[serde(default)]
+    pub unseen: bool,
 }
 
 /// Something that happens.
@@ -73,8 +77,10 @@ pub enum What {
     BadRollout { region: usize, millis: u64 },
     /// A survivor dies: nobody reaches it, and nothing runs there, for so many milliseconds.
     Dies { region: usize, millis: u64 },
-    /// Somebody deletes an object of the hub, and puts it there again after so many milliseconds.
+    /// Somebody deletes an object, and puts it there again after so many milliseconds.
     Gone { object: Lost, millis: u64 },
+    /// For so many milliseconds the drill's status is of a newer version's format.
+    Newer { millis: u64 },
 }
 
 /// What somebody deletes.
@@ -84,6 +90,8 @@ pub enum Lost {
     Route,
     Region,
     Secret,
+    /// Of a region, with all that firedrill keeps there.
+    Namespace,
 }
 
 /// A person's order.
@@ -124,6 +132,7 @@ impl Story {
             storm: if random.bool() { 0 } else { random.u64(1..120) },
             events,
             twice: random.u32(0..8) == 0,
+            unseen: random.u32(0..8) == 0,
         }
     }
 
@@ -147,6 +156,9 @@ impl Story {
         {
             json_patch::merge(plan, &json!({"spec": {"cordon": "Nodes"}}));
         }
+        for (_, route) in layout.objects.iter_mut().filter(|(_, object)| self.unseen && object["kind"] == "TrafficRoute") {
+            json_patch::merge(route, &json!({"spec": {"confirm": null}}));
+        }
         layout
     }
 
@@ -161,7 +173,7 @@ impl Story {
 impl Event {
     fn any(random: &mut fastrand::Rng, regions: usize) -> Self {
         let millis = random.u64(100..40_000);
-        let what = match random.u32(0..18) {
+        let what = match random.u32(0..19) {
             0 | 1 => What::Kill,
             2 => What::Second,
             3 | 4 => What::Cut { server: random.usize(0..=regions), millis, deaf: millis.is_multiple_of(3) },
@@ -179,10 +191,15 @@ impl Event {
             13 => What::Compact { server: random.usize(0..=regions) },
             14 => What::Node { region: random.usize(0..regions), millis: millis * 20 },
             15 => What::BadRollout { region: random.usize(0..regions), millis },
-            16 => What::Dies { region: random.usize(1..regions), millis: millis * 10 },
+            // Now and then for longer than a drill may take.
+            16 => What::Dies {
+                region: random.usize(1..regions),
+                millis: if millis.is_multiple_of(8) { u64::try_from(BOUND + 5).unwrap() * 60_000 } else { millis * 10 },
+            },
+            17 => What::Newer { millis },
             _ => {
-                let lost = [Lost::Plan, Lost::Route, Lost::Region, Lost::Secret];
-                What::Gone { object: lost[random.usize(0..4)], millis }
+                let lost = [Lost::Plan, Lost::Route, Lost::Region, Lost::Secret, Lost::Namespace];
+                What::Gone { object: lost[random.usize(0..5)], millis }
             }
         };
         Self { after: random.u64(0..20_000), what }

@@ -15,8 +15,9 @@ use crate::{
     cluster::{Cluster, Spec},
     edge::{Edge, free_port},
     error::{Context as _, Error, Result},
-    guard::{Guard, state_folder},
+    guard::Guard,
     namespace::{Namespace, bridge},
+    own::state_folder,
     process::Ledger,
     prometheus::Prometheus,
     tools::{Tools, cache_folder},
@@ -212,7 +213,8 @@ fn prepare(options: Options) -> Result<Prepared> {
         return Err(Error::Invalid { what: "start a bed".to_owned(), why });
     }
     if !rustix::process::geteuid().is_root() {
-        return Err(Error::NotRoot);
+        let why = "this process is an ordinary user's and did not call `become_root`".to_owned();
+        return Err(Error::NotRoot { why });
     }
     let tools = Arc::new(Tools::ensure()?);
     let run = cache_folder()?.join("bed");

@@ -240,8 +240,7 @@ impl Cluster {
     /// at most 1 min. `stdin` is what `-f -` reads.
     pub async fn kubectl(&self, args: &[&str], stdin: Option<&str>) -> Result<String> {
         let what = format!("kubectl --context {} {}", self.name(), args.join(" "));
-        let mut command = tokio::process::Command::new("ip");
-        command.args(["netns", "exec", &self.spec.namespace.name]).arg(&self.tools.kubectl);
+        let mut command = tokio::process::Command::from(self.spec.namespace.command(&self.tools.kubectl));
         command
             .arg("--kubeconfig")
             .arg(self.kubeconfig())

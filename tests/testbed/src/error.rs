@@ -8,9 +8,12 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Why the bed could not do what was asked: what was tried, and on what.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Network namespaces need root.
-    #[error("the test bed makes network namespaces and so needs root; run it as root")]
-    NotRoot,
+    /// Network namespaces need root, be it of a user namespace only.
+    #[error("the test bed makes network namespaces: run it as root, or let ordinary users make user namespaces ({why})")]
+    NotRoot {
+        /// What stands in the way of an ordinary user.
+        why: String,
+    },
     /// A program that the machine must have is not there, or is of a version that does not do.
     #[error("{program}: {why}; or name a folder with ready binaries in FIREDRILL_TESTBED_ASSETS")]
     Missing {

@@ -7,24 +7,20 @@
 use std::{
     fs::{self, File, TryLockError},
     io::Read as _,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use crate::error::{Context as _, Error, Result};
+use crate::{
+    error::{Context as _, Error, Result},
+    own::state_folder,
+};
 
 /// How long a second bed waits for the first: longer than any test lane.
 const PATIENCE: Duration = Duration::from_mins(20);
 
 const SWEEP: &str = include_str!("../assets/sweep.sh");
-
-/// The folder of what is true of the machine until it is restarted: the lock, the list of processes and the words of the bed's holder. Namespaces
-/// belong to the machine, so this does too and is not in a user's folder.
-#[must_use]
-pub fn state_folder() -> PathBuf {
-    PathBuf::from("/run/firedrill-testbed")
-}
 
 /// The right to stand, and the sweep that follows.
 #[derive(Debug)]
@@ -36,9 +32,6 @@ impl Guard {
     /// Waits for the lock (at most 20 min, with a message), sweeps what a killed bed may have left, and starts the sweep of this one. `data` is the
     /// bed's run folder.
     pub(crate) fn take(data: &Path) -> Result<Self> {
-        if !rustix::process::geteuid().is_root() {
-            return Err(Error::NotRoot);
-        }
         let state = state_folder();
         fs::create_dir_all(&state).context(|| format!("create {}", state.display()))?;
         let lock = lock(&state.join("lock"))?;

@@ -14,6 +14,7 @@ mod error;
 mod guard;
 mod load;
 mod namespace;
+mod own;
 mod pki;
 mod process;
 mod prometheus;
@@ -26,8 +27,9 @@ pub use crate::{
     bed::{Bed, DEFAULT_REGIONS, Options},
     cluster::{AuditEvent, AuditObject, AuditStatus, AuditUser, Cluster},
     error::{Error, Result},
-    guard::{locked, state_folder},
+    guard::locked,
     load::{Failure, Load, Seen, Totals},
+    own::{alone, become_root, state_folder},
     tools::{Tools, cache_folder},
     wait::{http_get, until},
 };

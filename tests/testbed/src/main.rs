@@ -11,7 +11,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
-use testbed::{Bed, DEFAULT_REGIONS, Error, Load, Options, Result, Tools, locked, shop, state_folder};
+use testbed::{Bed, DEFAULT_REGIONS, Error, Load, Options, Result, Tools, alone, become_root, locked, shop, state_folder};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How often the holder writes what `status` shows.
@@ -84,8 +84,8 @@ fn main() -> ExitCode {
             Ok(())
         }
         Verb::Tools => tools(),
-        Verb::Hold(shape) => tokio::runtime::Runtime::new()
-            .map_err(|error| io("start a runtime", error))
+        Verb::Hold(shape) => become_root()
+            .and_then(|()| tokio::runtime::Runtime::new().map_err(|error| io("start a runtime", error)))
             .and_then(|runtime| runtime.block_on(hold(&shape))),
     };
     match outcome {
@@ -202,7 +202,15 @@ fn describe(bed: &Bed, load: Option<&Load>, shape: &Shape) -> Result<String> {
         text.push('\n');
     }
     let kubectl = bed.tools().kubectl.display();
-    let _ = write!(text, "\nNext:\n  export KUBECONFIG={kubeconfig}\n  {kubectl} --context hub get namespaces\n");
+    text.push_str("\nNext:\n");
+    if alone() {
+        let _ = writeln!(
+            text,
+            "  nsenter --preserve-credentials --user --net --target {}   # a shell in its network",
+            std::process::id()
+        );
+    }
+    let _ = write!(text, "  export KUBECONFIG={kubeconfig}\n  {kubectl} --context hub get namespaces\n");
     if shape.shop || shape.load.is_some() {
         let region = names.first().unwrap_or(&"hub");
         let _ = writeln!(text, "  {kubectl} --context {region} --namespace shop get deployments,hpa,pdb");

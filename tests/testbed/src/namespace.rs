@@ -1,6 +1,7 @@
 //! The network: one bridge on the machine, and a namespace per cluster with one address on it.
 
 use std::{
+    ffi::OsStr,
     io::Write as _,
     net::Ipv4Addr,
     path::Path,
@@ -76,11 +77,17 @@ impl Namespace {
         count.ok_or_else(|| Error::Invalid { what: format!("read the cut of {}", self.name), why: text })
     }
 
+    /// A command that runs within. It is entered without `ip netns exec`, which mounts `/sys` anew: not everybody may.
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", self.name)).arg(program);
+        command
+    }
+
     fn nft(&self, nft: &Path, args: &[&str], rules: &str) -> Result<String> {
         let what = || format!("nft in {}", self.name);
-        let mut child = Command::new("ip")
-            .args(["netns", "exec", &self.name])
-            .arg(nft)
+        let mut child = self
+            .command(nft)
             .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

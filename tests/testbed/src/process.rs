@@ -67,10 +67,10 @@ impl Process {
         let Program { name, namespace, path, args, env, log } = program;
         let open = || OpenOptions::new().create(true).append(true).open(&log).context(|| format!("open {}", log.display()));
         // An own session: a Ctrl-C or a kill of the launcher's group is for the launcher, which then takes everything down in order. Both setsid and
-        // `ip netns exec` exec, so the child's pid is the program's.
+        // nsenter exec, so the child's pid is the program's.
         let mut command = Command::new("setsid");
         if let Some(namespace) = namespace {
-            command.args(["ip", "netns", "exec", namespace]);
+            command.args(["nsenter".to_owned(), format!("--net=/run/netns/{namespace}")]);
         }
         command.arg(path).args(args).envs(env).stdin(Stdio::null()).stdout(open()?).stderr(open()?);
         let child = command.spawn().context(|| format!("start {name}"))?;

@@ -323,10 +323,19 @@ impl Store {
              export LD_LIBRARY_PATH\nexec \"$here/{program}\" \"$@\"\n"
         );
         let folder = self.piece(name, &format!("{release}{packages:?}{text}"), |part| {
-            let get = || finish(Command::new("apt-get").current_dir(part).arg("download").args(packages));
-            if get().is_err() {
-                run("apt-get", &["update"])?;
-                get().map_err(|error| missing(name, &format!("Debian's packages could not be fetched ({error})")))?;
+            // The machine's lists may be missing or old, and are not everybody's to fetch.
+            let lists = part.join("lists");
+            let own = ["State::Lists", "Cache"].map(|place| format!("--option=Dir::{place}={}", lists.join(place).display()));
+            let get = |own: &[String]| finish(Command::new("apt-get").current_dir(part).args(own).arg("download").args(packages));
+            if get(&[]).is_err() {
+                for place in ["State::Lists/partial", "Cache/archives/partial"] {
+                    let folder = lists.join(place);
+                    fs::create_dir_all(&folder).context(|| format!("create {}", folder.display()))?;
+                }
+                finish(Command::new("apt-get").args(&own).arg("update"))?;
+                let got = get(&own);
+                fs::remove_dir_all(&lists).context(|| format!("remove {}", lists.display()))?;
+                got.map_err(|error| missing(name, &format!("Debian's packages could not be fetched ({error})")))?;
             }
             for entry in fs::read_dir(part).context(|| format!("read {}", part.display()))? {
                 let package = entry.context(|| format!("read {}", part.display()))?.path();

@@ -14,6 +14,7 @@ fn lap(start: &mut Instant, what: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bed_serves_shifts_breaks_heals_and_leaves_nothing() -> Result<()> {
+    testbed::become_root()?;
     let mut start = Instant::now();
     let bed = Bed::up(Options::default()).await?;
     lap(&mut start, "up");
