@@ -72,6 +72,12 @@ pub enum Read {
     Format(u64),
 }
 
+/// What every version's claim says first.
+#[derive(Deserialize)]
+struct Format {
+    format: u64,
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn is_false(flag: &bool) -> bool {
     !flag
@@ -89,8 +95,9 @@ pub fn read(seen: &Object, target: &Target) -> Read {
     if text.len() > LIMIT {
         return Read::Broken(format!("{} bytes long, at most {LIMIT} are read", text.len()));
     }
-    let format = serde_json::from_str::<Json>(text).ok().and_then(|json| json.get("format")?.as_u64());
-    if let Some(format) = format.filter(|format| *format != u64::from(FORMAT)) {
+    if let Some(format) =
+        serde_json::from_str::<Format>(text).ok().map(|said| said.format).filter(|format| *format != u64::from(FORMAT))
+    {
         return Read::Format(format);
     }
     match serde_json::from_str::<Claim>(text) {

@@ -249,8 +249,10 @@ impl State {
     }
 
     fn write_down(&mut self, instance: &str, ask: &Ask, code: u16) {
-        let body_hash =
-            if ask.body.is_empty() { String::new() } else { hex(digest(&SHA256, &ask.body).as_ref()).chars().take(16).collect() };
+        let body_hash = match ask.body.as_slice() {
+            [] => String::new(),
+            body => hex(digest(&SHA256, body).as_ref().get(..8).unwrap_or_default()),
+        };
         let entry = Entry {
             at: self.store.clock.now(),
             instance: instance.into(),
@@ -260,7 +262,9 @@ impl State {
             code,
             dry_run: ask.dry_run,
         };
-        self.sum.update(format!("{entry:?}\n").as_bytes());
+        let Entry { at, instance, verb, path, body_hash, code, dry_run } = &entry;
+        let said = format!("{} {instance} {verb} {path} {body_hash} {code} {dry_run}\n", at.timestamp_micros());
+        self.sum.update(said.as_bytes());
         self.trace.push_back(entry);
         while self.trace.len() > TRACE {
             self.trace.pop_front();

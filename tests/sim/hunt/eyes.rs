@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::Since;
 use crate::world::DRILL;
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use firedrill::cli::embedded::{Embedded, NAMESPACE};
 use firedrill::sim::Server;
 use firedrill::sim::store::Key;
@@ -14,12 +14,19 @@ use firedrill::sim::store::Key;
 const CLAIM: &str = "firedrill.dev/claim";
 const EPOCH: &str = "firedrill.dev/epoch";
 
-/// What was seen that must not be.
+/// What was seen.
 #[derive(Clone, Default)]
-pub struct Eyes(Arc<Mutex<Vec<String>>>);
+pub struct Eyes {
+    broken: Arc<Mutex<Vec<String>>>,
+    written: Arc<Mutex<BTreeMap<String, Weights>>>,
+}
 
 /// Whose claim stands where.
 type Owners = Arc<Mutex<BTreeMap<String, String>>>;
+
+/// When a workload of a region had fewer Ready pods than the moment before, and how many those were: what was decided on them may be
+/// under way.
+type Falls = Arc<Mutex<Vec<(DateTime<Utc>, String, String, u64)>>>;
 
 /// A route as it was before the drill: the weight of each backend.
 type Weights = Vec<u64>;
@@ -33,9 +40,9 @@ impl Eyes {
         let routes: BTreeMap<String, Weights> =
             hub.list("HTTPRoute", "").iter().map(|route| (name(route).to_owned(), weights(route))).collect();
         let ready = ready_everywhere(fleet);
-        let owners: Owners = Arc::default();
+        let (owners, falls) = (Owners::default(), Falls::default());
         for (place, server) in &fleet.servers {
-            let (said, place, routes, ready) = (Arc::clone(&eyes.0), place.clone(), routes.clone(), ready.clone());
+            let (said, place, routes, ready) = (Arc::clone(&eyes.broken), place.clone(), routes.clone(), ready.clone());
             let regions: Vec<(String, Server)> = fleet
                 .servers
                 .iter()
@@ -43,11 +50,18 @@ impl Eyes {
                 .map(|(name, server)| (name.clone(), server.clone()))
                 .collect();
             let (gate, newer, clock, owners) = (Arc::clone(gate), Arc::clone(newer), fleet.clock.clone(), Arc::clone(&owners));
+            let (falls, written) = (Arc::clone(&falls), Arc::clone(&eyes.written));
             let mut copies = 0_usize;
             let shows = std::env::var_os("FIREDRILL_STORY").is_some();
             server.eye(move |who, key, before, after| {
                 if shows && is_foreign(key) {
                     println!("{} {place} {}", clock.now().format("%T%.3f"), shown(who, key, before, after));
+                }
+                if let ("deployments", Some(before), Some(after)) = (key.plural.as_str(), before, after) {
+                    let counts = |object: &Value| object["status"]["readyReplicas"].as_u64().unwrap_or(0);
+                    if counts(after) < counts(before) {
+                        falls.lock().unwrap().push((clock.now(), place.clone(), key.name.clone(), counts(before)));
+                    }
                 }
                 if key.plural == "configmaps" && key.namespace == NAMESPACE {
                     let is_copy = |object: &Value| object["metadata"]["labels"]["firedrill.dev/claimed"].is_string();
@@ -73,6 +87,12 @@ impl Eyes {
                         say("claimed where no copy of the contract is".to_owned());
                     }
                 }
+                if key.plural == "httproutes" {
+                    let claim = claim(after).unwrap_or_default();
+                    let entries = claim["undo"].as_array().into_iter().flatten();
+                    let first = entries.filter(|entry| index_of(entry) == Some(0)).filter_map(|entry| entry["is"].as_u64());
+                    written.lock().unwrap().entry(key.name.clone()).or_default().extend(first);
+                }
                 if key.plural == "httproutes" && !hands {
                     let baseline = routes.get(&key.name).cloned().unwrap_or_default();
                     let unknown = gate.lock().unwrap().filter(|since| clock.now() - *since > patience);
@@ -80,16 +100,27 @@ impl Eyes {
                         say(format!("users are led away although the gate has not been green since {since}"));
                     }
                     shares(&baseline, &weights(before), &weights(after)).into_iter().for_each(&say);
-                    carried(&baseline, &weights(before), &weights(after), &ready, &regions).into_iter().for_each(&say);
+                    let lately = clock.now() - patience;
+                    let had = |region: &str, workload: &str| {
+                        let falls = falls.lock().unwrap();
+                        let its = falls.iter().filter(|(at, place, name, _)| *at > lately && place == region && name == workload);
+                        its.map(|(.., count)| *count).max().unwrap_or(0)
+                    };
+                    carried(&baseline, &weights(before), &weights(after), &ready, &regions, had).into_iter().for_each(&say);
                 }
             });
         }
         eyes
     }
 
-    /// What was seen so far.
-    pub fn seen(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
+    /// Whether a claim has ever said that an operator set the first backend of a route to this.
+    pub fn has_written(&self, route: &str, weight: u64) -> bool {
+        self.written.lock().unwrap().get(route).is_some_and(|weights| weights.contains(&weight))
+    }
+
+    /// What was seen so far that must not be.
+    pub fn broken(&self) -> Vec<String> {
+        self.broken.lock().unwrap().clone()
     }
 }
 
@@ -140,6 +171,13 @@ fn ready_everywhere(fleet: &Embedded) -> Vec<BTreeMap<String, u64>> {
 /// The claim on an object.
 fn claim(object: &Value) -> Option<Value> {
     serde_json::from_str(object["metadata"]["annotations"][CLAIM].as_str()?).ok()
+}
+
+/// Which backend an entry of a claim speaks of, by the region's letter in its name.
+pub(super) fn index_of(entry: &Value) -> Option<usize> {
+    let spot = entry["spot"].to_string();
+    let letter = spot.split("region-").nth(1)?.chars().next()?;
+    Some(usize::try_from(u32::from(letter) - u32::from('a')).unwrap_or(usize::MAX))
 }
 
 /// Never do two drills have claims at once.
@@ -209,6 +247,7 @@ fn carried(
     after: &Weights,
     at_first: &[BTreeMap<String, u64>],
     regions: &[(String, Server)],
+    had: impl Fn(&str, &str) -> u64,
 ) -> Option<String> {
     #[expect(clippy::cast_precision_loss, reason = "weights and pods are few")]
     let share = |weights: &Weights, index: usize| weights[index] as f64 / weights.iter().sum::<u64>().max(1) as f64;
@@ -229,7 +268,7 @@ fn carried(
             #[expect(clippy::cast_precision_loss, reason = "weights and pods are few")]
             let wanted = *pods as f64 * own + theirs as f64 * came;
             #[expect(clippy::cast_precision_loss, reason = "weights and pods are few")]
-            let is = now.get(workload).copied().unwrap_or(0) as f64;
+            let is = now.get(workload).copied().unwrap_or(0).max(had(region, workload)) as f64;
             (is + 1.0 < wanted).then(|| {
                 format!("{region} is raised to {:.1} % of users, and {workload} has {is} of {wanted:.1} Ready pods", to * 100.0)
             })

@@ -88,7 +88,7 @@ impl<'a> Run<'a> {
         let ended = run.end().await;
         // What is under way lands, the sweep looks twice, singletons are home and a CronJob has had its regular run.
         run.pass(300_000).await;
-        let seen = eyes.seen();
+        let seen = eyes.broken();
         if let Some(first) = seen.first() {
             return Err(format!("{} times what must not be, first: {first}", seen.len()));
         }
@@ -98,7 +98,7 @@ impl<'a> Run<'a> {
                 println!("ended: {:?}: {} {:?}", status.verdict, status.message, status.findings);
             }
         }
-        run.judge(&before, &ended)?;
+        run.judge(&before, &ended, &eyes)?;
         if let Some(two) = run.two {
             return Err(two);
         }
@@ -324,7 +324,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn judge(&self, before: &BTreeMap<String, Value>, ended: &[DrillStatus]) -> Result<(), String> {
+    fn judge(&self, before: &BTreeMap<String, Value>, ended: &[DrillStatus], eyes: &Eyes) -> Result<(), String> {
         let after = self.fleet.snapshot();
         for (key, object) in before.iter().filter(|_| !self.story.has_hands()) {
             if after.get(key) != Some(object) {
@@ -349,7 +349,8 @@ impl<'a> Run<'a> {
         for (route, weight) in &self.hands {
             let object = self.fleet.server("hub")?.get("HTTPRoute", "shop", route).unwrap_or_default();
             let is = &object["spec"]["rules"][0]["backendRefs"][0]["weight"];
-            if is != weight {
+            // Who sets what a drill sets next cannot be told from it.
+            if is != weight && !eyes.has_written(route, *weight) {
                 return Err(format!("{route}: somebody set {weight}, and it is {is}"));
             }
         }

@@ -1,5 +1,6 @@
 //! Bugs planted at the seam: the hunt finds every one within the seeds that are named here.
 
+use super::eyes::index_of;
 use super::story::{Says, Story, What};
 use super::{ERRORS, Plant, hunt, tell};
 use firedrill::cli::embedded::Instance;
@@ -89,13 +90,6 @@ fn a_baseline_that_is_written_over_although_somebody_has_changed_it() {
             }
         });
     });
-}
-
-/// Which backend an entry of a claim speaks of, by the region's letter in its name.
-fn index_of(entry: &Value) -> Option<usize> {
-    let spot = entry["spot"].to_string();
-    let letter = spot.split("region-").nth(1)?.chars().next()?;
-    Some(usize::try_from(u32::from(letter) - u32::from('a')).unwrap_or(usize::MAX))
 }
 
 #[test]
