@@ -119,7 +119,7 @@ fn a_first_write_that_is_not_compared_with_the_baseline() {
 #[test]
 fn no_data_that_counts_as_green() {
     let no_data = |what: &What| matches!(what, What::Gate { says, millis } if !matches!(says, Says::Red) && *millis > 10_000);
-    is_found_where("no data as green", 1000, |story| in_the_shift(story, no_data), &|fleet, _| {
+    is_found_where("no data as green", 1500, |story| in_the_shift(story, no_data), &|fleet, _| {
         fleet.prometheus.lie(|query, sample| match sample {
             Sample::NoData | Sample::Several(_) if query == ERRORS => Sample::Value(0.0),
             Sample::Value(value) if query == ERRORS && value.is_nan() => Sample::Value(0.0),
