@@ -99,7 +99,7 @@ impl<'a> Run<'a> {
             }
         }
         run.judge(&before, &ended, &eyes)?;
-        if let Some(two) = run.two {
+        if let Some(two) = run.two.take() {
             return Err(two);
         }
         Ok(run.fleet.servers.values().map(firedrill::sim::Server::log_hash).collect::<Vec<_>>().join(" "))
@@ -365,6 +365,15 @@ impl<'a> Run<'a> {
             }
         }
         Ok(())
+    }
+}
+
+/// Eyes on one server hold the others, and so on round: without an end no fleet would ever be freed.
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        for server in self.fleet.servers.values() {
+            server.eye(|_, _, _, _| {});
+        }
     }
 }
 
