@@ -52,8 +52,8 @@ pub fn checked(
         next.times.done = Some(now);
     }
     next.message = match findings.first() {
-        Some(first) if !nothing_stands(&findings) => format!("checked: {} findings, first: {}", findings.len(), first.message),
-        _ => format!("checked: nothing stands in the way{said}"),
+        Some(first) if !nothing_stands(&findings) => format!("{} findings, first: {}", findings.len(), first.message),
+        _ => format!("nothing stands in the way{said}"),
     };
     next.findings = findings;
     conditions(&mut next, orders.generation, now);
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn blockers_come_first_and_are_told() {
         let found = vec![warning("a", "", "", "a warning", ""), crate::check::blocker("b", "", "", "a blocker", "")];
-        assert_eq!(ended(found, None).message, "checked: 2 findings, first: a blocker");
+        assert_eq!(ended(found, None).message, "2 findings, first: a blocker");
     }
 
     #[test]
