@@ -322,6 +322,63 @@ fn a_red_gate_aborts_and_everything_goes_back_at_once() {
 }
 
 #[test]
+fn a_gate_that_steps_back_leads_nobody_to_pods_that_are_not_ready() {
+    test(async {
+        let world = World::new(3).await;
+        let hub = world.fleet.server("hub").unwrap();
+        let order = |kind: &str, name: &str, spec: Value| {
+            hub.edit(kind, "", name, |object| json_patch::merge(object, &json!({"spec": spec}))).unwrap();
+        };
+        let mut gate = hub.get("EvacuationPlan", "", "shop").unwrap()["spec"]["gates"][0].clone();
+        gate["onFailure"] = json!("StepBack");
+        order("EvacuationPlan", "shop", json!({"gates": [gate]}));
+        let instance = world.fleet.operator("a", &Fates::calm());
+        world.fleet.drill(DRILL, "eu-west").unwrap();
+        world.moved_beyond(10).await;
+        order("Drill", DRILL, json!({"control": "Pause"}));
+        let region = world.fleet.server("eu-west").unwrap();
+        let heard = |heard: bool| {
+            for node in region.list("Node", "") {
+                let change = |node: &mut Value| {
+                    node["status"]["conditions"][0]["status"] = json!(if heard { "True" } else { "Unknown" });
+                };
+                region.edit("Node", "", node["metadata"]["name"].as_str().unwrap(), change).unwrap();
+            }
+        };
+        let share = || {
+            let route = hub.get("HTTPRoute", "shop", "shop").unwrap();
+            let weights: Vec<f64> = route["spec"]["rules"][0]["backendRefs"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|backend| backend["weight"].as_f64().unwrap())
+                .collect();
+            weights[0] / weights.iter().sum::<f64>()
+        };
+        heard(false);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let before = share();
+        assert!(before < 0.3, "{before}");
+        world.fleet.prometheus.set("error_ratio", Sample::Value(0.5));
+        let waits = |status: &DrillStatus| status.hold.as_ref().is_some_and(|hold| hold.reason == HoldReason::CapacityNotReady);
+        world.until("the hold", waits).await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert!((share() - before).abs() < 1e-9, "{} became {}", before, share());
+        heard(true);
+        let back =
+            |status: &DrillStatus| status.steps.iter().any(|step| step.level.is_some_and(|level| level.moved_percent == 10));
+        world.until("the step back", back).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!((share() - 0.34 * 0.9).abs() < 0.005, "{}", share());
+        world.fleet.prometheus.unset("error_ratio");
+        order("Drill", DRILL, json!({"control": "Run"}));
+        assert_eq!(world.done().await.verdict, Some(Verdict::Passed));
+        world.assert_restored("stepped back");
+        instance.stop().await;
+    });
+}
+
+#[test]
 fn somebody_elses_hand_is_named_and_left_and_the_rest_restored() {
     test(async {
         let world = World::new(4).await;

@@ -56,7 +56,16 @@ pub(super) fn stride(step: &Step, traffic: &Traffic, before: &StepStatus, view: 
 
 fn out(step: &Step, traffic: &Traffic, mut level: Level, mut stride: Stride, view: &View<'_>) -> Stride {
     if let (Some(reason), true) = (&view.signal.step_back, level.green_percent < level.moved_percent) {
-        level = moved(level, level.green_percent);
+        // Never more than the leaving region's Ready pods carry, and more as they become Ready.
+        let ready = carries(view.contract, view.world, &view.contract.leaving, |replicas| replicas.base);
+        let (ready, short) = ready.unwrap_or((100, String::new()));
+        let next = level.green_percent.max(100 - ready);
+        if next >= level.moved_percent {
+            // What was begun on the way to here goes on, what was begun outwards does not.
+            let stride = if level.moved_percent < level.from_percent { drive(step, level, stride, view) } else { stride };
+            return stride.wait(HoldReason::CapacityNotReady, short);
+        }
+        level = moved(level, next);
         stride.status.message = format!("back to the last green level: {reason}");
         return drive(step, level, stride, view);
     }
